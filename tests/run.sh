@@ -1,0 +1,120 @@
+#!/bin/bash
+# Runs all tests, or the demo, and leaves nothing behind: also after Ctrl-C, after SIGTERM and after a failure.
+#
+#     tests/run.sh test | demo
+#
+# The tests' last line counts all of them: `N passed, N failed, N skipped`.
+set -uo pipefail
+# Children get process groups of their own: so a signal reaches us first, and then the whole group by our hand.
+set -m
+cd "$(dirname "$0")/.."
+
+LAB=/var/lib/saltext-migrate-lab
+python=target/venv/bin/python
+log=$(mktemp)
+child=
+in_lab=
+passed=0 failed=0 skipped=0
+
+say() { echo "==> $*"; }
+
+stop() {
+    trap '' INT TERM
+    say "stopping; what is running is given a minute to tidy up"
+    if [ -n "$child" ]; then
+        # As Ctrl-C, for Python then unwinds.
+        kill -INT -- "-$child" 2>/dev/null
+        for _ in $(seq 600); do
+            kill -0 -- "-$child" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL -- "-$child" 2>/dev/null
+    fi
+    exit "$1"
+}
+
+end() {
+    local code=$?
+    trap '' INT TERM
+    if [ -n "$in_lab" ] && [ -d "$LAB" ]; then
+        # Whoever holds the lock has a lab of their own up, and theirs is not ours to take down.
+        flock --nonblock "$LAB/lock" "$python" -m tests.lab down </dev/null || true
+    fi
+    rm -f "$log"
+    exit $code
+}
+
+trap 'stop 130' INT
+trap 'stop 143' TERM
+trap end EXIT
+
+# Runs a command as a group of its own, with what it prints kept for counting.
+run() {
+    "$@" </dev/null > >(tee -i "$log") 2>&1 &
+    child=$!
+    wait "$child"
+    local code=$?
+    child=
+    # What is still in the pipe.
+    sleep 0.1
+    count
+    return $code
+}
+
+# Adds up the closing lines of pytest and of cargo test.
+count() {
+    local pytest cargo
+    pytest=$(grep -aE '^=+ .* in [0-9.]+s.* =+' "$log" | tail -n1)
+    cargo=$(grep -a '^test result: ' "$log")
+    sum() { grep -oE "[0-9]+ $1" <<<"$pytest"$'\n'"$cargo" | awk '{n += $1} END {print n + 0}'; }
+    passed=$((passed + $(sum passed)))
+    failed=$((failed + $(sum failed) + $(sum errors?)))
+    skipped=$((skipped + $(sum skipped) + $(sum ignored)))
+}
+
+finish() {
+    # A stage that failed without a failed test is a failure all the same.
+    [ "$1" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+    echo "$passed passed, $failed failed, $skipped skipped"
+    exit "$1"
+}
+
+# Runs one stage; ends everything where it fails.
+stage() {
+    say "$1"
+    shift
+    run "$@" || finish $?
+}
+
+kept() { [ -f "$LAB/run/site.json" ] && grep -q '"keep": true' "$LAB/run/site.json"; }
+
+case "${1:-}" in
+test)
+    if kept; then
+        echo "the lab is up, and the tests need it for themselves: make lab-down" >&2
+        finish 1
+    fi
+    stage "the engine's own tests (no Python, no server)" cargo test --quiet --locked
+    stage "the wheel" make --silent wheel
+    folders=()
+    for folder in unit contract functional; do [ -d "tests/$folder" ] && folders+=("tests/$folder"); done
+    stage "unit, contract and functional tests" "$python" -m pytest "${folders[@]}"
+    in_lab=1
+    stage "the lab: two clouds on this machine (root only)" "$python" -m pytest -m lab tests/lab_tests
+    in_lab=
+    finish 0
+    ;;
+demo)
+    if kept; then
+        echo "the lab is up, and the demo needs it for itself: make lab-down" >&2
+        exit 1
+    fi
+    in_lab=1
+    say "the demo; its report comes last"
+    run "$python" -m tests.demo || exit $?
+    ;;
+*)
+    echo "usage: tests/run.sh test | demo" >&2
+    exit 2
+    ;;
+esac

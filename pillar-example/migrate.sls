@@ -1,0 +1,76 @@
+# The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default.
+# Secrets are sdb:// references, or values of a gpg-rendered pillar: they are resolved inside, and never printed.
+migrate:
+
+  # Where the journal, the lock and the reports live: outside Salt's cache, on the Salt master that runs the flip.
+  # state_dir: /var/lib/saltext-migrate
+
+  # The nodes of both clouds. The same name on both sides is the same part of the site, before and after.
+  #   private   address inside its cloud; database connections and CDN backends are matched against it
+  #   public    address that the CDN and people reach, where the node has one
+  #   minion    Salt minion id, where the node is (or will be) a minion of this master
+  nodes:
+    old:
+      db1:   {private: 10.70.0.11, minion: old-db1}
+      db2:   {private: 10.70.0.12, minion: old-db2}
+      app1:  {private: 10.70.0.21, public: 203.0.113.21, minion: old-app1}
+    new:
+      relay: {private: 10.80.0.10, minion: relay}
+      db1:   {private: 10.80.0.11, minion: new-db1}
+      db2:   {private: 10.80.0.12, minion: new-db2}
+      app1:  {private: 10.80.0.21, public: 198.51.100.21, minion: new-app1}
+
+  # The chain of database servers, by node name. The declared chain is
+  # old primary -> old replicas and relay, relay -> new primary and new replicas.
+  # Without a relay, new primary and new replicas are declared under the old primary.
+  databases:
+    old: {primary: db1, replicas: [db2]}
+    new: {primary: db1, replicas: [db2], relay: relay}
+    # port: 3306
+    accounts:
+      # Used by the controller: needs SUPER-like rights (see docs/what-it-needs.md).
+      admin:       {user: migrate, password: 'sdb://migrate/admin'}
+      # Writes one row into saltext_migrate.marker, and may do nothing else: so it is stopped by a fence.
+      marker:      {user: migrate_marker, password: 'sdb://migrate/marker'}
+      # Used by the servers among themselves.
+      replication: {user: replication, password: 'sdb://migrate/replication'}
+    # Accounts that keep READ ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring).
+    # may_bypass_fence: [root, mariadb.sys]
+    # A file each database server reads at boot; holds the role, so that a reboot does not undo the flip.
+    # role_file: /etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf
+    # Where both primaries keep a page of plain SQL, for the night on which controller and guard are dead.
+    # break_glass_file: /var/lib/saltext-migrate/break-glass.txt
+    # Verified TLS to the servers and between them. Without it the connections are in clear.
+    # tls: {ca: /etc/ssl/certs/site-ca.pem}
+    # Milliseconds. Overrun of any before the commit point sends everybody back.
+    # deadlines: {connect: 5000, fence: 1000, catch_up: 2000, replication: 30000, abort: 60000, window: 15000}
+    # A marker must cross the chain within this many milliseconds before anybody is bothered.
+    # max_lag: 1000
+
+  # 'Migration in progress': shown to editors by every application node while they cannot save.
+  notice:
+    text: 'Migration in progress. Your page is safe; saving works again in a moment.'
+    # link: 'https://status.example.org/'
+    nodes: {old: [app1], new: [app1]}
+    # The file whose presence makes the application read-only and whose content it shows ($wgReadOnlyFile).
+    # path: /etc/mediawiki/readonly
+    # Milliseconds between the last notice and the fence, for edits already in flight.
+    # drain: 250
+
+  # The CDN. Backends that point to a node of one side are pointed to the node of the same name on the other;
+  # names, weights, shields and conditions stay. A backend address that no node owns stops the staging.
+  edge:
+    token: 'sdb://migrate/fastly'
+    # api: https://api.fastly.com
+    services:
+      docs:
+        id: SU1Z0isxPaozGVKXdv0eY
+        # Proves that the edge serves the new version: this URL is asked, at each address where given,
+        # until the header names the new version.
+        # probe: {url: 'https://docs.example.org/', addresses: [192.0.2.7, '192.0.2.8:443'], header: x-version}
+        # After the switch: nothing (default), all, or some surrogate keys: {keys: [front, nav]}.
+        # purge: all
+        # Backends that stay where they point, by name: an object store, a third party.
+        # leave: []
+    # Milliseconds.
+    # deadlines: {request: 15000, proof: 60000}

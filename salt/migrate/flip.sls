@@ -1,0 +1,3 @@
+# Cuts the site over to the new side: salt-run state.orchestrate migrate.flip [test=True]
+flip:
+  migrate.flipped: []

@@ -1,0 +1,3 @@
+# And all the way back, after writes too: salt-run state.orchestrate migrate.revert [test=True]
+revert:
+  migrate.reverted: []

@@ -1,0 +1,90 @@
+//! What can be asked for, by name: one entry for the runner, the states and the execution modules alike.
+//!
+//! Invariant: what comes out is plain data without secrets.
+
+mod report;
+mod status;
+
+use crate::database::Servers;
+use crate::error::{Error, Result};
+use crate::outside::Outside;
+use crate::phases::{self, Phase};
+use crate::settings::Settings;
+use serde_json::{Value, json};
+
+/// Runs one command on the value of the pillar key `migrate`.
+///
+/// | command | arguments | returns |
+/// |---|---|---|
+/// | `plan` | `phase` | changes, findings, what is unchanged |
+/// | `apply` | `phase`, `guarded` | what was done, by step |
+/// | `guard` | `phase`, `process` | what had to be taken back when the process died or hung, or nothing |
+/// | `abort` | | what was taken back, or nothing |
+/// | `status` | | the lock, the last run, every server |
+/// | `report` | | the last report |
+/// | `database.status` | `server` | how one server stands |
+/// | `database.position` | `server` | its GTID position |
+/// | `database.wait` | `server`, `position`, `milliseconds` | whether it has everything up to there |
+///
+/// # Errors
+/// Whatever stood in the way; a run that failed is an error only in `verdict` and `error` of what is returned.
+pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Outside) -> Result<Value> {
+    let settings = Settings::read(pillar)?;
+    let phase = || Phase::named(arguments.get("phase").and_then(Value::as_str).unwrap_or_default());
+    match command {
+        "plan" => {
+            let plan = phases::plan(phase()?, &settings, outside).await?;
+            Ok(json!({"phase": plan.phase, "changes": plan.changes, "findings": plan.findings,
+                      "unchanged": plan.unchanged, "refused": plan.refused()}))
+        }
+        "apply" => {
+            let guarded = arguments.get("guarded").and_then(Value::as_bool).unwrap_or(false);
+            let report = phases::apply(phase()?, &settings, outside, guarded).await?;
+            report::write(&settings, report).await
+        }
+        "guard" => {
+            let process = arguments.get("process").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
+            match phases::watch(phase()?, process.unwrap_or_default(), &settings, outside).await? {
+                Some(report) => report::write(&settings, report).await,
+                None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
+            }
+        }
+        "abort" => match phases::abort(&settings, outside).await? {
+            Some(report) => report::write(&settings, report).await,
+            None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
+        },
+        "status" => status::whole(&settings).await,
+        "report" => report::last(&settings),
+        "database.status" => to_json(&server(&settings, arguments)?.status().await?),
+        "database.position" => to_json(&server(&settings, arguments)?.status().await?.position),
+        "database.wait" => {
+            let position = arguments.get("position").and_then(Value::as_str).unwrap_or_default();
+            let limit = arguments.get("milliseconds").and_then(Value::as_u64).unwrap_or(10_000);
+            to_json(&server(&settings, arguments)?.has(position, limit).await?)
+        }
+        other => Err(Error::Settings {
+            path: "command".into(),
+            found: format!("{other:?}"),
+            expected: "a command of this version".into(),
+            hint: "install one version of the extension on master and minions".into(),
+        }),
+    }
+}
+
+fn server(settings: &Settings, arguments: &Value) -> Result<std::rc::Rc<crate::database::Server>> {
+    let servers = Servers::new(settings);
+    let name = arguments.get("server").and_then(Value::as_str).unwrap_or_default();
+    servers.named(name).ok_or_else(|| {
+        let known: Vec<&str> = servers.all().iter().map(|server| server.name.as_str()).collect();
+        Error::Settings {
+            path: "server".into(),
+            found: format!("{name:?}"),
+            expected: format!("one of {}", known.join(", ")),
+            hint: "servers are named by side and node of migrate:databases".into(),
+        }
+    })
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::Journal(error.to_string()))
+}

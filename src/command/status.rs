@@ -1,0 +1,71 @@
+//! The migration in one screen: who runs, how the last run ended, how every server stands.
+
+use crate::database::{Servers, Status};
+use crate::error::Result;
+use crate::phases;
+use crate::settings::{Settings, Side};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Gathers everything; a server that does not answer is shown as such, and is no error of the command.
+pub async fn whole(settings: &Settings) -> Result<Value> {
+    let standing = phases::standing(settings)?;
+    let servers = Servers::new(settings);
+    let asked = servers.all().iter().map(|server| async move { (server.name.clone(), server.status().await) });
+    let answers: BTreeMap<String, Result<Status>> = join_all(asked).await.into_iter().collect();
+    let mut alarms = Vec::new();
+    let mut shown = serde_json::Map::new();
+    for (name, answer) in &answers {
+        match answer {
+            Ok(status) => {
+                if let Some(channel) = status.channel.as_ref().filter(|channel| !channel.healthy()) {
+                    alarms.push(format!("{name}: replication from {} stands: {}", channel.source, channel.error));
+                }
+                if !status.other_channels.is_empty() {
+                    alarms.push(format!("{name}: left-over channels {}", status.other_channels.join(", ")));
+                }
+                let domains: Vec<u32> = crate::database::gtid::Position::read(&status.binlog_state)?.domains().collect();
+                if status.read_only && domains.contains(&settings.databases.quarantine_domain) {
+                    alarms.push(format!("{name}: somebody wrote on it while it was fenced (domain {} in its binlog)", settings.databases.quarantine_domain));
+                }
+                shown.insert(
+                    name.clone(),
+                    json!({"read_only": status.read_only, "position": status.position, "version": status.version,
+                           "follows": status.channel.as_ref().map(|channel| &channel.source),
+                           "healthy": status.channel.as_ref().is_none_or(|channel| channel.healthy())}),
+                );
+            }
+            Err(error) => {
+                alarms.push(error.to_string());
+                shown.insert(name.clone(), json!({"error": error.to_string()}));
+            }
+        }
+    }
+    let writable = |side| {
+        let status = answers.get(&servers.primary(side).name)?.as_ref().ok()?;
+        Some(!status.read_only)
+    };
+    let primary = match (writable(Side::Old), writable(Side::New)) {
+        (Some(true), Some(true)) => {
+            alarms.push("both primaries accept writes: stop one at once, SET GLOBAL read_only=1".into());
+            "both"
+        }
+        (Some(true), _) => "old",
+        (_, Some(true)) => "new",
+        (Some(false), Some(false)) => {
+            alarms.push("no primary accepts writes: finish what was begun (run the same command again) or take it back (salt-run migrate.abort)".into());
+            "none"
+        }
+        _ => "unknown",
+    };
+    let last = standing.last.map(|run| {
+        let open = run.finished.is_none();
+        if open && standing.holder.is_none() {
+            alarms.push(format!("run {} was not finished: run migrate.{} again, or salt-run migrate.abort", run.run, run.phase));
+        }
+        json!({"run": run.run, "phase": run.phase, "committed": run.committed, "aborting": run.aborting,
+               "finished": run.finished, "problems": run.problems})
+    });
+    Ok(json!({"primary": primary, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}))
+}

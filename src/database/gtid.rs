@@ -1,0 +1,80 @@
+//! MariaDB's GTID positions: one `domain-server-sequence` per domain, or several in a binlog state.
+//!
+//! Source of the rules: MariaDB Server documentation, "Global Transaction ID".
+
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// One transaction's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gtid {
+    pub domain: u32,
+    pub server: u32,
+    pub sequence: u64,
+}
+
+/// The last transaction of each domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position(BTreeMap<u32, Gtid>);
+
+impl Position {
+    /// Reads a position such as `0-1-42,99-1-3`; of several in a domain the highest counts.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where the text is no position.
+    pub fn read(text: &str) -> Result<Self> {
+        let mut position = BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let gtid = gtid(part).ok_or_else(|| Error::remote("database", format!("{part:?} is no GTID")))?;
+            let last: &mut Gtid = position.entry(gtid.domain).or_insert(gtid);
+            if gtid.sequence > last.sequence {
+                *last = gtid;
+            }
+        }
+        Ok(Self(position))
+    }
+
+    /// Tells whether everything up to another position is in this one.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.iter().all(|(domain, theirs)| self.0.get(domain).is_some_and(|ours| ours.sequence >= theirs.sequence))
+    }
+
+    /// Names the domains in which something is.
+    pub fn domains(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.values().map(|gtid| format!("{}-{}-{}", gtid.domain, gtid.server, gtid.sequence)).collect();
+        formatter.write_str(&parts.join(","))
+    }
+}
+
+fn gtid(text: &str) -> Option<Gtid> {
+    let mut parts = text.split('-');
+    let gtid = Gtid { domain: parts.next()?.parse().ok()?, server: parts.next()?.parse().ok()?, sequence: parts.next()?.parse().ok()? };
+    parts.next().is_none().then_some(gtid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_compared_by_domain() {
+        let position = |text| Position::read(text).unwrap();
+        assert!(position("0-1-10,99-1-1").contains(&position("0-2-9")));
+        assert!(!position("0-1-10").contains(&position("0-1-9,7-1-1")));
+        assert!(position("").contains(&position("")));
+        assert_eq!(position("0-1-10,0-2-12").to_string(), "0-2-12");
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for text in ["0-1", "a-b-c", "0-1-2-3", "0-1--2"] {
+            assert!(Position::read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What checks ask a server, beyond its status; reads only.
+
+use super::{SCHEMA, Server};
+use crate::error::Result;
+use crate::journal::Permit;
+
+impl Server {
+    /// Lists the accounts that could write past a fence, as `user@host`.
+    ///
+    /// Source of the rule: MariaDB Server documentation, "Grant", READ_ONLY ADMIN; before 10.11 it was part of SUPER.
+    pub async fn may_bypass_fence(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
+                   WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN' \
+                   OR (PRIVILEGE_TYPE = 'SUPER' AND NOT EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES \
+                       WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN'))";
+        let sets = self.session.packet(sql).await?;
+        let grantees = sets.iter().flatten().map(|row| self.field(row, "grantee").map(|grantee| grantee.replace('\'', "")));
+        grantees.collect()
+    }
+
+    /// Lists the prepared XA transactions: they survive the fence and hold their locks on the other side.
+    pub async fn prepared_transactions(&self) -> Result<Vec<String>> {
+        let sets = self.session.packet("XA RECOVER").await?;
+        sets.iter().flatten().map(|row| self.field(row, "data").map(str::to_owned)).collect()
+    }
+
+    /// Lists statements and transactions that have run longer than some seconds, and would hold up a fence or be lost to it.
+    pub async fn long_work(&self, seconds: u64) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT CONCAT('connection ', ID, ' of ', USER, ' (', COMMAND, ' for ', TIME, ' s)') AS work \
+             FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query','Execute') AND TIME >= {seconds} \
+               AND USER <> 'system user' AND ID <> CONNECTION_ID() \
+             UNION SELECT CONCAT('transaction of connection ', trx_mysql_thread_id, ' open since ', trx_started) \
+             FROM information_schema.INNODB_TRX WHERE trx_started < NOW() - INTERVAL {seconds} SECOND \
+               AND trx_mysql_thread_id <> CONNECTION_ID() AND trx_rows_modified > 0"
+        );
+        let sets = self.session.packet(&sql).await?;
+        sets.iter().flatten().map(|row| self.field(row, "work").map(str::to_owned)).collect()
+    }
+
+    /// Lists the scheduled events that are enabled here.
+    pub async fn events(&self) -> Result<Vec<String>> {
+        let sql = "SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) AS event FROM information_schema.EVENTS WHERE STATUS='ENABLED'";
+        let sets = self.session.packet(sql).await?;
+        sets.iter().flatten().map(|row| self.field(row, "event").map(str::to_owned)).collect()
+    }
+
+    /// Lists the server ids of the replicas that read from here now.
+    pub async fn replica_ids(&self) -> Result<Vec<u32>> {
+        let sets = self.session.packet("SHOW SLAVE HOSTS").await?;
+        sets.iter().flatten().map(|row| self.number(row, "Server_id")).collect()
+    }
+
+    /// Tells whether the marker's account can write its row: by the grant, without writing.
+    pub async fn has_marker_table(&self) -> Result<bool> {
+        let sql = format!("SELECT COUNT(*) AS tables FROM information_schema.TABLES WHERE TABLE_SCHEMA='{SCHEMA}' AND TABLE_NAME='marker'");
+        let row = self.session.row(&sql).await?;
+        Ok(self.number::<u32>(&row, "tables")? == 1)
+    }
+
+    /// Starts or stops the event scheduler; `DISABLED` cannot be changed at run time and needs no change.
+    pub async fn schedule_events(&self, _permit: &Permit, on: bool) -> Result<()> {
+        let word = if on { "ON" } else { "OFF" };
+        self.session.packet(&format!("SET GLOBAL event_scheduler={word}")).await.map(|_| ())
+    }
+
+    /// Sets the GTID domain of new sessions, and ends the application sessions that still have the other one.
+    pub async fn set_domain(&self, _permit: &Permit, domain: u32, end_sessions: bool) -> Result<()> {
+        self.session.packet(&format!("SET GLOBAL gtid_domain_id={domain}")).await?;
+        if !end_sessions {
+            return Ok(());
+        }
+        let ours = super::quote::text(&self.settings.databases.accounts.admin.user);
+        let replication = super::quote::text(&self.settings.databases.accounts.replication.user);
+        let sql = format!(
+            "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER NOT IN ('system user','event_scheduler',{ours},{replication})"
+        );
+        for row in self.session.packet(&sql).await?.iter().flatten() {
+            let id: u64 = self.number(row, "id")?;
+            // A session that ended by itself in the meantime is as good.
+            let _ = self.session.packet(&format!("KILL {id}")).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! The plan: what would change, and what stands against it.
+//!
+//! Invariant: it holds no permit, so it cannot change anything.
+
+use super::{Graph, Role};
+use crate::error::{Error, Result};
+use crate::event::Finding;
+use crate::step::{Earlier, Seen};
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One step that would change something.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    pub step: String,
+    pub old: Value,
+    /// Nothing where only the work itself can tell.
+    pub new: Option<Value>,
+    pub after: Vec<String>,
+    /// Whether the step is there for others' sake only.
+    pub guard: bool,
+}
+
+/// What a phase would do to the world as it is.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Plan {
+    pub phase: String,
+    pub changes: Vec<Change>,
+    pub findings: Vec<Finding>,
+    pub unchanged: Vec<String>,
+    #[serde(skip)]
+    pub(super) seen: BTreeMap<String, Seen<Value, Value>>,
+}
+
+impl Plan {
+    pub(super) fn needed(&self) -> BTreeSet<String> {
+        self.changes.iter().map(|change| change.step.clone()).collect()
+    }
+
+    /// Tells whether any finding stands in the way.
+    pub fn refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.blocking)
+    }
+}
+
+/// Looks at the world and says what the phase would change in it.
+///
+/// # Errors
+/// Whatever hinders looking: a server that cannot be asked is not taken for one that agrees.
+pub async fn plan(graph: &Graph) -> Result<Plan> {
+    let mut plan = Plan { phase: graph.phase.clone(), ..Plan::default() };
+    look(graph, &mut plan.seen, |role| matches!(role, Role::Fact | Role::Commit), None).await?;
+    let mut earlier = Earlier::default();
+    let mut wanted: BTreeMap<String, Option<Value>> = BTreeMap::new();
+    for node in graph.nodes() {
+        let Some(seen) = plan.seen.get(&node.id) else { continue };
+        match node.step.want(&earlier).await {
+            Ok(want) if want == seen.fact => {
+                earlier.insert(&node.id, seen.evidence.clone());
+                plan.unchanged.push(node.id.clone());
+            }
+            Ok(want) => {
+                wanted.insert(node.id.clone(), Some(want));
+            }
+            Err(Error::NotYet(_)) => {
+                wanted.insert(node.id.clone(), None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let needed = graph.with_guards(wanted.keys().cloned().collect());
+    look(graph, &mut plan.seen, |role| matches!(role, Role::Guard | Role::Check), Some(&needed)).await?;
+    for node in graph.nodes().iter().filter(|node| needed.contains(&node.id)) {
+        let Some(seen) = plan.seen.get(&node.id) else { continue };
+        if node.role == Role::Check {
+            let findings: Vec<Finding> = serde_json::from_value(seen.evidence.clone())
+                .map_err(|error| Error::Journal(format!("findings of {}: {error}", node.id)))?;
+            plan.findings.extend(findings);
+            continue;
+        }
+        let new = match wanted.get(&node.id) {
+            Some(new) => new.clone(),
+            None => match node.step.want(&earlier).await {
+                Ok(want) => Some(want),
+                Err(Error::NotYet(_)) => None,
+                Err(error) => return Err(error),
+            },
+        };
+        plan.changes.push(Change {
+            step: node.id.clone(),
+            old: seen.fact.clone(),
+            new,
+            after: node.after.clone(),
+            guard: node.role == Role::Guard,
+        });
+    }
+    Ok(plan)
+}
+
+/// Observes the nodes of some roles, all at once.
+async fn look(
+    graph: &Graph,
+    seen: &mut BTreeMap<String, Seen<Value, Value>>,
+    roles: impl Fn(Role) -> bool,
+    only: Option<&BTreeSet<String>>,
+) -> Result<()> {
+    let nodes = graph.nodes().iter().filter(|node| roles(node.role) && only.is_none_or(|only| only.contains(&node.id)));
+    let looks = nodes.map(|node| async { (node.id.clone(), node.step.observe().await) });
+    for (id, look) in join_all(looks).await {
+        seen.insert(id, look?);
+    }
+    Ok(())
+}

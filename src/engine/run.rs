@@ -1,0 +1,503 @@
+//! A run: a graph, its journal, and the way forward.
+//!
+//! Invariant: nothing starts before its `started` record is durable; a `set` that runs is awaited, never dropped; before
+//! the commit point a failure leads back, after it only forward.
+
+use super::plan::{Plan, plan};
+use super::{Graph, Node, Role, foreign};
+use crate::drill::{self, Moment};
+use crate::error::{Error, Result};
+use crate::event::{self, Event, Happening};
+use crate::journal::{Journal, Outcome, Record, RunState, StepState};
+use crate::outside::Outside;
+use crate::step::{Earlier, Local, Seen, Undo};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything is as the phase wants it, and something was changed for it.
+    Done,
+    /// Everything already was as the phase wants it.
+    Unchanged,
+    /// It failed before the commit point, and everything is as it was.
+    Aborted,
+    /// It stands in the middle; `error` says where and what to type.
+    Stopped,
+}
+
+/// One step of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepReport {
+    pub id: String,
+    /// Seconds since the Unix epoch.
+    pub started: f64,
+    pub seconds: f64,
+    pub result: String,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Report {
+    pub run: String,
+    pub phase: String,
+    pub verdict: Verdict,
+    pub error: Option<Error>,
+    pub steps: Vec<StepReport>,
+    pub changes: Vec<super::Change>,
+    pub findings: Vec<event::Finding>,
+    /// What each step saw, by step.
+    pub evidence: BTreeMap<String, Value>,
+}
+
+/// Carries a phase out on the world as it is. The caller holds the lock.
+///
+/// # Errors
+/// Whatever stood in the way before the first step; later failures are in the report.
+pub async fn apply(graph: &Graph, state_dir: &Path, settings_hash: &str, abort_within: Duration, outside: &Outside) -> Result<Report> {
+    let plan = plan(graph).await?;
+    if plan.refused() {
+        return Err(Error::Refused(plan.findings));
+    }
+    if plan.changes.is_empty() {
+        return Ok(Report {
+            run: String::new(),
+            phase: graph.phase.clone(),
+            verdict: Verdict::Unchanged,
+            error: None,
+            steps: Vec::new(),
+            changes: Vec::new(),
+            findings: plan.findings,
+            evidence: BTreeMap::new(),
+        });
+    }
+    let journal = Journal::begin(state_dir, &graph.phase, settings_hash)?;
+    let mut run = Run::new(graph, journal, abort_within, outside);
+    run.needed = plan.needed();
+    run.adopt(&plan);
+    run.tell(Happening::Begun, None, json!({"steps": plan.changes.len()}), None);
+    Ok(run.to_the_end(plan, None).await)
+}
+
+/// Goes on with a run that died: forward, or back if it was going back. The caller holds the lock.
+///
+/// # Errors
+/// Whatever stood in the way before the first step; later failures are in the report.
+pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, outside: &Outside) -> Result<Report> {
+    let mut run = Run::new(graph, journal, abort_within, outside);
+    run.recall();
+    let state = run.journal.borrow().state().clone();
+    run.tell(Happening::Resumed, None, json!({"aborting": state.aborting, "committed": state.committed}), None);
+    if let Some(why) = state.aborting {
+        // Should the decision turn out to be taken, everything that is there is needed for the way forward.
+        run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+        return Ok(run.to_the_end(Plan::default(), Some(Error::Interrupted(why))).await);
+    }
+    let plan = plan(graph).await?;
+    let blocking = plan.findings.iter().any(|finding| finding.blocking);
+    // Findings are about a run that has not begun; one that has is judged by its own steps.
+    if blocking && state.started().next().is_none() {
+        let why = Error::Refused(plan.findings.clone());
+        return Ok(run.to_the_end(plan, Some(why)).await);
+    }
+    run.needed = graph.with_guards(plan.needed().into_iter().chain(state.started().map(str::to_owned)).collect());
+    run.adopt(&plan);
+    Ok(run.to_the_end(plan, None).await)
+}
+
+/// Takes a run back; one that turns out to be committed is finished instead. The caller holds the lock.
+pub async fn abort(graph: &Graph, journal: Journal, why: &str, abort_within: Duration, outside: &Outside) -> Report {
+    let mut run = Run::new(graph, journal, abort_within, outside);
+    run.recall();
+    run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+    run.to_the_end(Plan::default(), Some(Error::Interrupted(why.to_owned()))).await
+}
+
+/// Takes a run of another process back that hangs with its lock held; its journal is not written.
+pub async fn rescue(graph: &Graph, state: RunState, abort_within: Duration, outside: &Outside) -> Report {
+    let mut run = Run::new(graph, Journal::of_another(state), abort_within, outside);
+    run.recall();
+    match run.settle_commit().await {
+        // It passed the commit point, so the source is rightly fenced, and the rest is the other process's to finish.
+        Ok(true) => return run.report(Verdict::Stopped, Some(Error::Committed("the run passed its commit point".into())), Plan::default()),
+        Err(undecided) => return run.report(Verdict::Stopped, Some(undecided), Plan::default()),
+        Ok(false) => {}
+    }
+    let why = Error::Deadline { what: "the run's window, with the source fenced".into(), limit_ms: 0 };
+    match run.back(&why).await {
+        Ok(()) => run.report(Verdict::Aborted, Some(why), Plan::default()),
+        Err(problem) => run.report(Verdict::Stopped, Some(problem), Plan::default()),
+    }
+}
+
+/// Where a node stands in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Running,
+    Finished,
+    Failed,
+}
+
+pub(super) struct Run<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) journal: RefCell<Journal>,
+    pub(super) outside: &'a Outside,
+    pub(super) abort_within: Duration,
+    pub(super) earlier: RefCell<Earlier>,
+    needed: BTreeSet<String>,
+    planned: BTreeMap<String, Seen<Value, Value>>,
+    progress: RefCell<BTreeMap<String, Progress>>,
+    released: RefCell<BTreeSet<String>>,
+    steps: RefCell<Vec<StepReport>>,
+    evidence: RefCell<BTreeMap<String, Value>>,
+}
+
+/// What a future of the run was about.
+enum Work {
+    Carry(String),
+    Release(String),
+}
+
+impl<'a> Run<'a> {
+    fn new(graph: &'a Graph, journal: Journal, abort_within: Duration, outside: &'a Outside) -> Self {
+        Self {
+            graph,
+            journal: RefCell::new(journal),
+            outside,
+            abort_within,
+            earlier: RefCell::default(),
+            needed: BTreeSet::new(),
+            planned: BTreeMap::new(),
+            progress: RefCell::default(),
+            released: RefCell::default(),
+            steps: RefCell::default(),
+            evidence: RefCell::default(),
+        }
+    }
+
+    /// Takes over what the plan saw.
+    fn adopt(&mut self, plan: &Plan) {
+        for (id, seen) in &plan.seen {
+            if !self.needed.contains(id) {
+                self.earlier.borrow_mut().insert(id, seen.evidence.clone());
+            }
+        }
+        self.planned = plan.seen.clone();
+        for id in self.graph.ids(Role::Check) {
+            self.progress.borrow_mut().insert(id, Progress::Finished);
+        }
+    }
+
+    /// Takes over what the journal says was done.
+    fn recall(&mut self) {
+        let state = self.journal.borrow().state().clone();
+        for (id, step) in &state.steps {
+            let (evidence, released) = match step {
+                StepState::Done { evidence, .. } => (evidence, false),
+                StepState::Released { evidence, .. } => (evidence, true),
+                StepState::Unchanged { evidence, .. } => (evidence, false),
+                _ => continue,
+            };
+            self.saw(id, evidence.clone());
+            // A fact that was reached is looked at again, for drift; a guard's work is over.
+            if self.graph.node(id).is_ok_and(|node| node.role == Role::Guard) || released {
+                self.progress.borrow_mut().insert(id.clone(), Progress::Finished);
+            }
+            if released {
+                self.released.borrow_mut().insert(id.clone());
+            }
+        }
+        self.needed.extend(state.started().map(str::to_owned));
+    }
+
+    fn committed(&self) -> bool {
+        self.journal.borrow().state().committed
+    }
+
+    pub(super) fn saw(&self, id: &str, evidence: Value) {
+        self.earlier.borrow_mut().insert(id, evidence.clone());
+        self.evidence.borrow_mut().insert(id.to_owned(), evidence);
+    }
+
+    pub(super) fn tell(&self, happening: Happening, step: Option<&str>, detail: Value, took: Option<Duration>) {
+        let state = self.journal.borrow();
+        self.outside.tell(Event {
+            run: state.state().run.clone(),
+            phase: self.graph.phase.clone(),
+            happening,
+            step: step.map(str::to_owned),
+            at: event::now(),
+            milliseconds: took.map(|took| took.as_secs_f64() * 1000.0),
+            detail,
+        });
+    }
+
+    /// Goes forward, or back where `back` says why, until the run is over or cannot go on.
+    async fn to_the_end(self, plan: Plan, mut back: Option<Error>) -> Report {
+        if self.committed() {
+            back = None;
+        }
+        loop {
+            let error = match back.take() {
+                Some(why) => why,
+                None => match self.forward().await {
+                    Some(error) => error,
+                    None => {
+                        let finished = self.journal.borrow_mut().keep(Record::Finished { outcome: Outcome::Done });
+                        return match finished {
+                            Ok(()) => self.report(Verdict::Done, None, plan),
+                            Err(error) => self.report(Verdict::Stopped, Some(error), plan),
+                        };
+                    }
+                },
+            };
+            if self.committed() {
+                return self.report(Verdict::Stopped, Some(error), plan);
+            }
+            match self.settle_commit().await {
+                Ok(true) => continue,
+                Err(undecided) => return self.report(Verdict::Stopped, Some(undecided), plan),
+                Ok(false) => {}
+            }
+            match self.back(&error).await {
+                Ok(()) => return self.report(Verdict::Aborted, Some(error), plan),
+                // The row was won for the other way between our look and our undo.
+                Err(Error::Committed(_)) if self.settle_commit().await == Ok(true) => {}
+                Err(problem) => return self.report(Verdict::Stopped, Some(both(&error, &problem)), plan),
+            }
+        }
+    }
+
+    /// Runs whatever is ready until nothing is; returns the first failure.
+    async fn forward(&self) -> Option<Error> {
+        let mut running: FuturesUnordered<Local<'_, (Work, Result<()>)>> = FuturesUnordered::new();
+        let mut failure: Option<Error> = None;
+        // A failed step of an earlier attempt of this process is tried again once the run is committed.
+        self.progress.borrow_mut().retain(|_, progress| *progress != Progress::Failed);
+        loop {
+            if failure.is_none() || self.committed() {
+                // First, for people wait for it.
+                for (node, rest) in self.releasable() {
+                    self.released.borrow_mut().insert(node.id.clone());
+                    running.push(Box::pin(async move { (Work::Release(node.id.clone()), self.release(node, rest).await) }));
+                }
+                for node in self.ready() {
+                    self.progress.borrow_mut().insert(node.id.clone(), Progress::Running);
+                    running.push(Box::pin(async { (Work::Carry(node.id.clone()), self.carry(node).await) }));
+                }
+            }
+            if running.is_empty() {
+                return failure;
+            }
+            let watching = failure.is_none() && !self.committed();
+            tokio::select! {
+                biased;
+                Some((work, result)) = running.next() => match (work, result) {
+                    (Work::Carry(id), Ok(())) => { self.progress.borrow_mut().insert(id, Progress::Finished); }
+                    (Work::Release(_), Ok(())) => {}
+                    (Work::Carry(id) | Work::Release(id), Err(error)) => {
+                        self.progress.borrow_mut().insert(id.clone(), Progress::Failed);
+                        self.released.borrow_mut().remove(&id);
+                        self.tell(Happening::Failed, Some(&id), json!(error.to_string()), None);
+                        let _ = self.journal.borrow_mut().note(Record::Failed { step: id, problem: error.to_string() });
+                        failure.get_or_insert(error);
+                    }
+                },
+                why = self.outside.interrupted(), if watching => { failure = Some(Error::Interrupted(why)); }
+            }
+        }
+    }
+
+    fn finished(&self, id: &str) -> bool {
+        !self.needed.contains(id) || self.progress.borrow().get(id) == Some(&Progress::Finished)
+    }
+
+    fn ready(&self) -> Vec<&'a Node> {
+        let waiting = |node: &&Node| self.needed.contains(&node.id) && !self.progress.borrow().contains_key(&node.id);
+        let free = |node: &&Node| node.after.iter().all(|id| self.finished(id));
+        self.graph.nodes().iter().filter(waiting).filter(free).collect()
+    }
+
+    fn releasable(&self) -> Vec<(&'a Node, Value)> {
+        let mut releasable = Vec::new();
+        for node in self.graph.nodes().iter().filter(|node| self.needed.contains(&node.id) && self.finished(&node.id)) {
+            if self.released.borrow().contains(&node.id) {
+                continue;
+            }
+            if let Ok(Undo::Held { until, rest }) = node.step.undo()
+                && until.iter().all(|id| self.finished(id))
+            {
+                releasable.push((node, rest));
+            }
+        }
+        releasable
+    }
+
+    /// Brings one step's fact to what it should be.
+    async fn carry(&self, node: &Node) -> Result<()> {
+        let (began, clock) = (event::now(), Instant::now());
+        let result = self.carry_silently(node).await;
+        let word = match &result {
+            Ok(word) => word,
+            Err(error) => error.kind(),
+        };
+        let (id, started, seconds) = (node.id.clone(), began, clock.elapsed().as_secs_f64());
+        self.steps.borrow_mut().push(StepReport { id, started, seconds, result: word.to_owned() });
+        if let Ok(word) = &result {
+            let happening = if *word == "unchanged" { Happening::Unchanged } else { Happening::Done };
+            let evidence = self.evidence.borrow().get(&node.id).cloned().unwrap_or_default();
+            self.tell(happening, Some(&node.id), evidence, Some(clock.elapsed()));
+        }
+        result.map(|_| ())
+    }
+
+    async fn carry_silently(&self, node: &Node) -> Result<&'static str> {
+        let earlier = self.earlier.borrow().clone();
+        let recorded = self.journal.borrow().state().steps.get(&node.id).cloned();
+        let seen = match self.planned.get(&node.id) {
+            Some(seen) if node.step.compares_and_sets() && recorded.is_none() => seen.clone(),
+            _ => node.step.observe().await?,
+        };
+        let drift = |old: &Value, new: &Value, found: &Value| {
+            Err(Error::Drift { step: node.id.clone(), old: old.to_string(), new: new.to_string(), found: found.to_string() })
+        };
+        let (permit, want) = match recorded {
+            Some(StepState::Done { old, new, .. }) => {
+                if seen.fact != new {
+                    return drift(&old, &new, &seen.fact);
+                }
+                return Ok("done");
+            }
+            Some(StepState::Started { old, new }) => {
+                if foreign(node, &seen.fact, &old, &new) {
+                    return drift(&old, &new, &seen.fact);
+                }
+                if seen.fact == new {
+                    self.record_done(node, seen)?;
+                    return Ok("done");
+                }
+                let permit = self.journal.borrow().permit(&node.id).ok_or_else(|| Error::Journal(node.id.clone()))?;
+                (permit, new)
+            }
+            _ => {
+                let want = node.step.want(&earlier).await?;
+                let held = matches!(node.step.undo()?, Undo::Held { .. });
+                // A held step is always started, for its release needs the permit.
+                if seen.fact == want && !held {
+                    let (fact, evidence) = (seen.fact, seen.evidence);
+                    self.saw(&node.id, evidence.clone());
+                    self.journal.borrow_mut().note(Record::Unchanged { step: node.id.clone(), fact, evidence })?;
+                    return Ok("unchanged");
+                }
+                drill::step(&node.id, Moment::Before)?;
+                let permit = self.journal.borrow_mut().start(&node.id, &seen.fact, &want)?;
+                (permit, want)
+            }
+        };
+        self.tell(Happening::Started, Some(&node.id), json!({"new": want}), None);
+        let now = node.step.set(&permit, &want, &earlier).await?;
+        drill::step(&node.id, Moment::After)?;
+        if now.fact != want {
+            return drift(&seen.fact, &want, &now.fact);
+        }
+        self.record_done(node, now)?;
+        Ok("done")
+    }
+
+    fn record_done(&self, node: &Node, now: Seen<Value, Value>) -> Result<()> {
+        self.saw(&node.id, now.evidence.clone());
+        let mut journal = self.journal.borrow_mut();
+        journal.note(Record::Done { step: node.id.clone(), fact: now.fact, evidence: now.evidence })?;
+        if node.role == Role::Commit {
+            journal.note(Record::Committed { step: node.id.clone() })?;
+            drop(journal);
+            self.tell(Happening::Committed, Some(&node.id), Value::Null, None);
+        }
+        Ok(())
+    }
+
+    async fn release(&self, node: &Node, rest: Value) -> Result<()> {
+        let clock = Instant::now();
+        let permit = self.journal.borrow().permit(&node.id).ok_or_else(|| Error::Journal(format!("{} was not started", node.id)))?;
+        let earlier = self.earlier.borrow().clone();
+        let now = node.step.set(&permit, &rest, &earlier).await?;
+        if now.fact != rest {
+            return Err(Error::Drift { step: node.id.clone(), old: rest.to_string(), new: rest.to_string(), found: now.fact.to_string() });
+        }
+        self.journal.borrow_mut().note(Record::Released { step: node.id.clone(), fact: rest.clone() })?;
+        self.tell(Happening::Released, Some(&node.id), rest, Some(clock.elapsed()));
+        Ok(())
+    }
+
+    /// Finds out whether a commit step that was started took effect; true where it did.
+    ///
+    /// # Errors
+    /// [`Error::Undecided`] where it cannot be known within the abort's deadline.
+    async fn settle_commit(&self) -> Result<bool> {
+        if self.committed() {
+            return Ok(true);
+        }
+        for node in self.graph.nodes().iter().filter(|node| node.role == Role::Commit) {
+            let new = match self.journal.borrow().state().steps.get(&node.id) {
+                Some(StepState::Started { new, .. } | StepState::Done { new, .. }) => new.clone(),
+                _ => continue,
+            };
+            let until = Instant::now() + self.abort_within;
+            let seen = loop {
+                match node.step.observe().await {
+                    Ok(seen) => break seen,
+                    Err(error) if Instant::now() >= until => {
+                        return Err(Error::Undecided(format!("whether {} took effect cannot be seen ({error}); nothing was taken back", node.id)));
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            };
+            if seen.fact == new {
+                let was_done = matches!(self.journal.borrow().state().steps.get(&node.id), Some(StepState::Done { .. }));
+                let recorded = if was_done {
+                    self.journal.borrow_mut().note(Record::Committed { step: node.id.clone() })
+                } else {
+                    self.record_done(node, seen)
+                };
+                // A journal that cannot be written does not make it less so.
+                if let Err(error) = recorded {
+                    self.tell(Happening::Warning, Some(&node.id), json!(error.to_string()), None);
+                }
+                self.progress.borrow_mut().insert(node.id.clone(), Progress::Finished);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn report(self, verdict: Verdict, error: Option<Error>, plan: Plan) -> Report {
+        let detail = json!({"verdict": verdict, "error": error.as_ref().map(ToString::to_string)});
+        self.tell(Happening::Finished, None, detail, None);
+        let run = self.journal.borrow().state().run.clone();
+        Report {
+            run,
+            phase: self.graph.phase.clone(),
+            verdict,
+            error,
+            steps: self.steps.into_inner(),
+            changes: plan.changes,
+            findings: plan.findings,
+            evidence: self.evidence.into_inner(),
+        }
+    }
+}
+
+fn both(first: &Error, second: &Error) -> Error {
+    match second {
+        Error::Undecided(problem) => Error::Undecided(format!("{problem} (the run was going back because: {first})")),
+        Error::NotUndone(problem) => Error::NotUndone(format!("{problem} (the run was going back because: {first})")),
+        other => Error::NotUndone(format!("{other} (the run was going back because: {first})")),
+    }
+}

@@ -1,0 +1,123 @@
+//! The seam to whoever runs us: questions that only it can answer, and events that it shows.
+//!
+//! Invariant: the engine never blocks on a listener; a question has a deadline of its own at the other side.
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use tokio::sync::{oneshot, watch};
+
+/// One function and its arguments.
+#[derive(Debug, Clone, Serialize)]
+pub struct Call {
+    pub function: &'static str,
+    pub keywords: Value,
+}
+
+impl Call {
+    /// Names a function and its arguments, by keyword: a bare text would be read as YAML on its way.
+    pub fn new(function: &'static str, keywords: Value) -> Self {
+        Self { function, keywords }
+    }
+}
+
+/// What one host said to each call: what it returned, or the words of its refusal.
+pub type Said = Vec<std::result::Result<Value, String>>;
+
+/// A question to the outside.
+#[derive(Debug, Serialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// Calls functions, one after another in one job, on several hosts at once and collects what each returns.
+    Call { hosts: Vec<String>, calls: Vec<Call>, seconds: u64 },
+    /// Waits until the second process that watches this one is ready.
+    Guard,
+}
+
+/// What travels to the outside.
+#[derive(Debug)]
+pub enum Message {
+    Event(Event),
+    Ask(Ask, oneshot::Sender<std::result::Result<Value, String>>),
+}
+
+/// The engine's end of the seam.
+#[derive(Clone)]
+pub struct Outside {
+    messages: Sender<Message>,
+    interrupted: watch::Receiver<Option<String>>,
+}
+
+impl Outside {
+    /// Joins the engine to a listener and to the signal that ends a run early.
+    pub fn new(messages: Sender<Message>, interrupted: watch::Receiver<Option<String>>) -> Self {
+        Self { messages, interrupted }
+    }
+
+    /// Shows an event; nobody listening is no error.
+    pub fn tell(&self, event: Event) {
+        let _ = self.messages.send(Message::Event(event));
+    }
+
+    /// Waits until somebody asks the run to end, and returns why.
+    pub async fn interrupted(&self) -> String {
+        let mut interrupted = self.interrupted.clone();
+        loop {
+            if let Some(why) = interrupted.borrow_and_update().clone() {
+                return why;
+            }
+            if interrupted.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until the guard watches this run.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where it did not start: nothing is fenced without one.
+    pub async fn guard_ready(&self) -> Result<()> {
+        self.ask(Ask::Guard).await.map_err(|problem| Error::remote("guard", problem)).map(|_| ())
+    }
+
+    async fn ask(&self, ask: Ask) -> std::result::Result<Value, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "nobody answers questions".to_owned();
+        self.messages.send(Message::Ask(ask, reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Calls functions, in order, on every host and returns what each host said to each.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where a host does not answer: silence is never taken for success.
+    pub async fn call(&self, hosts: &[String], calls: Vec<Call>, seconds: u64) -> Result<BTreeMap<String, Said>> {
+        let functions: Vec<&str> = calls.iter().map(|call| call.function).collect();
+        let ask = Ask::Call { hosts: hosts.to_vec(), calls, seconds };
+        let answer = self.ask(ask).await.map_err(|problem| Error::remote("hosts", problem))?;
+        let mut answers = BTreeMap::new();
+        for host in hosts {
+            let said = answer.get(host).and_then(Value::as_array).filter(|said| said.len() == functions.len());
+            let Some(said) = said else {
+                return Err(Error::remote(host, format!("did not answer {} within {seconds} s", functions.join(", "))));
+            };
+            answers.insert(host.clone(), said.iter().map(one).collect());
+        }
+        Ok(answers)
+    }
+}
+
+fn one(said: &Value) -> std::result::Result<Value, String> {
+    let returned = said.get("return").cloned().unwrap_or_default();
+    let refused = said.get("retcode").and_then(Value::as_i64) != Some(0);
+    if refused { Err(words(&returned)) } else { Ok(returned) }
+}
+
+/// Cuts an answer that may be a whole traceback down to its last line.
+fn words(returned: &Value) -> String {
+    let text = returned.as_str().map_or_else(|| returned.to_string(), str::to_owned);
+    text.trim().lines().last().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,99 @@
+//! The guard: a second process that takes a run back when the first one dies, or hangs with the source fenced.
+//!
+//! Invariant: it goes back through the same steps as the run itself. A run that died is taken over under the lock; one
+//! that only hangs keeps the lock, so nothing of its journal is written, and the decision row alone settles who wins.
+
+use super::{Phase, abort_within, finish_or_abort, transfer::ids};
+use crate::database::Servers;
+use crate::engine::{self, Report};
+use crate::error::{Error, Result};
+use crate::event::{self, Event, Happening};
+use crate::journal::{Journal, Lock, RunState, StepState, runs};
+use crate::outside::Outside;
+use crate::settings::{Settings, Side};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How often the journal is looked at for a fence that outlives its time.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Watches a process that carries out a phase; returns what had to be done, or nothing.
+///
+/// # Errors
+/// Where the process cannot be watched, or the run cannot be taken back.
+pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+    let servers = Servers::new(settings);
+    for side in [Side::Old, Side::New] {
+        servers.primary(side).warm().await?;
+    }
+    let mut died = death_of(process)?;
+    outside.tell(Event {
+        run: String::new(),
+        phase: phase.name().to_owned(),
+        happening: Happening::Guarding,
+        step: None,
+        at: event::now(),
+        milliseconds: None,
+        detail: json!({"process": process}),
+    });
+    loop {
+        tokio::select! {
+            _ = &mut died => return take_over(phase, &servers, settings, outside).await,
+            () = tokio::time::sleep(TICK) => {
+                if let Some(run) = overdue(settings)? {
+                    let graph = phase.graph_on(settings, &servers, outside, true)?;
+                    return Ok(Some(engine::rescue(&graph, run, abort_within(settings), outside).await));
+                }
+            }
+        }
+    }
+}
+
+/// Finishes the run of a process that is gone, under the lock.
+async fn take_over(phase: Phase, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+    let until = Instant::now() + abort_within(settings);
+    let _lock = loop {
+        match Lock::take(&settings.state_dir, "the guard") {
+            Ok(lock) => break lock,
+            // Somebody was quicker, or a child of the dead process still holds it.
+            Err(Error::HeldByAnother(_)) if Instant::now() < until => tokio::time::sleep(TICK).await,
+            Err(error) => return Err(error),
+        }
+    };
+    let Some(journal) = Journal::unfinished(&settings.state_dir)? else { return Ok(None) };
+    if journal.state().phase != phase.name() {
+        return Ok(None);
+    }
+    let graph = phase.graph_on(settings, servers, outside, true)?;
+    let why = "the process that carried the run died, and the guard took it back";
+    Ok(Some(finish_or_abort(&graph, journal, why, settings, outside).await))
+}
+
+/// Finds the run whose fence has stood longer than the window may last, without a decision.
+fn overdue(settings: &Settings) -> Result<Option<RunState>> {
+    let Some(run) = runs(&settings.state_dir)?.pop() else { return Ok(None) };
+    if run.finished.is_some() || run.committed {
+        return Ok(None);
+    }
+    let fenced = matches!(run.steps.get(ids::FENCE), Some(StepState::Started { .. } | StepState::Done { .. }));
+    let since = run.spans.get(ids::FENCE).map_or(f64::MAX, |span| span.began);
+    #[allow(clippy::cast_precision_loss)] // milliseconds of a window
+    let limit = settings.databases.deadlines.window as f64 / 1000.0;
+    Ok((fenced && event::now() - since > limit).then_some(run))
+}
+
+/// Tells when a process is gone, however it went.
+fn death_of(process: i32) -> Result<oneshot::Receiver<()>> {
+    let gone = |error: rustix::io::Errno| Error::remote("guard", format!("process {process} cannot be watched: {error}"));
+    let process = Pid::from_raw(process).ok_or_else(|| Error::remote("guard", "no process to watch"))?;
+    let handle = pidfd_open(process, PidfdFlags::empty()).map_err(gone)?;
+    let (told, death) = oneshot::channel();
+    std::thread::spawn(move || {
+        while poll(&mut [PollFd::new(&handle, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
+        let _ = told.send(());
+    });
+    Ok(death)
+}

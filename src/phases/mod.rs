@@ -1,0 +1,151 @@
+//! Settings → graph, one file per phase. Order lives only here.
+//!
+//! [`command`] is what every command of every phase goes through: settings, lock, the run that died, then the phase.
+
+mod break_glass;
+mod guard;
+mod transfer;
+
+use crate::database::Servers;
+use crate::engine::{self, Graph, Plan, Report};
+use crate::error::{Error, Result};
+use crate::journal::{Journal, Lock, RunState, runs};
+use crate::outside::Outside;
+use crate::settings::{Settings, Side};
+use std::time::Duration;
+
+pub use guard::watch;
+pub use transfer::ids;
+
+/// A phase of the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// From the old side to the new.
+    Flip,
+    /// And all the way back, after writes too.
+    Revert,
+}
+
+impl Phase {
+    /// Finds a phase by its name.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where no phase has the name.
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "flip" => Ok(Self::Flip),
+            "revert" => Ok(Self::Revert),
+            other => Err(Error::Settings {
+                path: "phase".into(),
+                found: format!("{other:?}"),
+                expected: "flip or revert".into(),
+                hint: "for example: salt-run migrate.plan flip".into(),
+            }),
+        }
+    }
+
+    /// Returns the phase's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flip => "flip",
+            Self::Revert => "revert",
+        }
+    }
+
+    /// Builds the phase's graph.
+    ///
+    /// # Errors
+    /// A defect of the graph.
+    pub fn graph(self, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Graph> {
+        self.graph_on(settings, &Servers::new(settings), outside, guarded)
+    }
+
+    fn graph_on(self, settings: &Settings, servers: &Servers, outside: &Outside, guarded: bool) -> Result<Graph> {
+        let from = if self == Self::Flip { Side::Old } else { Side::New };
+        transfer::graph(self.name(), settings, servers, outside, from, guarded)
+    }
+}
+
+/// Looks at the world and says what a phase would change. It takes no lock and writes nothing.
+///
+/// # Errors
+/// Whatever hinders looking.
+pub async fn plan(phase: Phase, settings: &Settings, outside: &Outside) -> Result<Plan> {
+    engine::plan(&phase.graph(settings, outside, true)?).await
+}
+
+/// Carries a phase out; a run that died is finished or taken back first. `guarded` says that a guard was started.
+///
+/// # Errors
+/// Whatever stood in the way before the first step.
+pub async fn apply(phase: Phase, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Report> {
+    let _lock = Lock::take(&settings.state_dir, &format!("migrate.{}", phase.name()))?;
+    if let Some(journal) = Journal::unfinished(&settings.state_dir)? {
+        let report = finish(journal, phase, settings, outside, guarded).await?;
+        let same = report.phase == phase.name();
+        let over = matches!(report.verdict, engine::Verdict::Done | engine::Verdict::Aborted);
+        if same || !over {
+            return Ok(report);
+        }
+    }
+    let graph = phase.graph(settings, outside, guarded)?;
+    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), outside).await
+}
+
+/// Takes the run that died back, where it is not committed.
+///
+/// # Errors
+/// Where there is none.
+pub async fn abort(settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+    let _lock = Lock::take(&settings.state_dir, "migrate.abort")?;
+    let Some(journal) = Journal::unfinished(&settings.state_dir)? else { return Ok(None) };
+    let graph = graph_of(&journal, settings, outside, false)?;
+    Ok(Some(finish_or_abort(&graph, journal, "asked for by migrate.abort", settings, outside).await))
+}
+
+/// What is known without asking any server.
+pub struct Standing {
+    pub holder: Option<String>,
+    pub last: Option<RunState>,
+}
+
+/// Reads the journals and the lock.
+///
+/// # Errors
+/// [`Error::Journal`] where they cannot be read.
+pub fn standing(settings: &Settings) -> Result<Standing> {
+    Ok(Standing { holder: Lock::holder(&settings.state_dir), last: runs(&settings.state_dir)?.pop() })
+}
+
+/// Finishes a run that died: the same phase goes on, another one goes back unless it is committed.
+async fn finish(journal: Journal, phase: Phase, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Report> {
+    let graph = graph_of(&journal, settings, outside, guarded)?;
+    let (run, committed) = (journal.state().run.clone(), journal.state().committed);
+    if graph.phase == phase.name() || committed {
+        return engine::resume(&graph, journal, abort_within(settings), outside).await;
+    }
+    let why = format!("run {run} was not finished, and migrate.{} was asked for", phase.name());
+    Ok(finish_or_abort(&graph, journal, &why, settings, outside).await)
+}
+
+/// Takes a run back, or finishes it where it turns out to be committed.
+async fn finish_or_abort(graph: &Graph, journal: Journal, why: &str, settings: &Settings, outside: &Outside) -> Report {
+    engine::abort(graph, journal, why, abort_within(settings), outside).await
+}
+
+fn graph_of(journal: &Journal, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Graph> {
+    let state = journal.state();
+    if state.settings_hash != settings.hash {
+        return Err(Error::Settings {
+            path: "migrate".into(),
+            found: "another pillar than the one of the unfinished run".into(),
+            expected: format!("the pillar with which {} began (hash {:.12})", state.run, state.settings_hash),
+            hint: "put the pillar back as it was, finish or abort that run, then change the pillar".into(),
+        });
+    }
+    Phase::named(&state.phase)?.graph(settings, outside, guarded)
+}
+
+fn abort_within(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.databases.deadlines.abort)
+}

@@ -1,0 +1,331 @@
+//! The flip and the revert: one graph, with the sides swapped.
+//!
+//! In one breath: checks; the target's replicas under the target; the way back tried; the source will boot read-only;
+//! the notice on the target's nodes; every CDN service switched, beside it the notice on the source's nodes and the
+//! drain; then the fence, and the promotion in one packet; the notice off; the roles at boot; the old channel ended,
+//! then the source, and everybody else, under whom they belong; a marker seen everywhere.
+
+use super::break_glass::{page, role_file};
+use crate::database::{Server, Servers};
+use crate::edge::{Fastly, Prober};
+use crate::engine::{Graph, Role};
+use crate::error::Result;
+use crate::outside::Outside;
+use crate::settings::{Settings, Side};
+use crate::site::HostFile;
+use crate::steps::checks::{Check, Configuration, EdgeReady, Hosts, Privileges, Topology, Workload};
+use crate::steps::{
+    Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial, Promotion, Purged, QuarantineDomain, ReverseTrial,
+    Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
+};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The ids by which reports find the steps of the window.
+pub mod ids {
+    pub const FENCE: &str = "fence";
+    pub const PROMOTION: &str = "promotion";
+    pub const CHAIN_TIMED: &str = "chain-timed";
+}
+
+struct Transfer<'a> {
+    settings: &'a Settings,
+    servers: &'a Servers,
+    outside: &'a Outside,
+    from_side: Side,
+    from: Rc<Server>,
+    to: Rc<Server>,
+    graph: Graph,
+    /// What must be done before anybody sees anything.
+    gate: Vec<String>,
+    switches: Vec<(String, Rc<Switch>)>,
+}
+
+/// Pairs each node's addresses with those of the node of the same name on the other side.
+fn addresses(settings: &Settings, from: Side) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    for (name, node) in settings.nodes.of(from) {
+        let Some(other) = settings.node(from.other(), name) else { continue };
+        pairs.insert(node.private.to_string(), other.private.to_string());
+        if let (Some(old), Some(new)) = (node.public, other.public) {
+            pairs.insert(old.to_string(), new.to_string());
+        }
+    }
+    pairs
+}
+
+/// Builds the graph that moves the primary from one side to the other.
+///
+/// # Errors
+/// A defect of the graph.
+pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outside, from: Side, guarded: bool) -> Result<Graph> {
+    let mut transfer = Transfer {
+        settings,
+        servers,
+        outside,
+        from_side: from,
+        from: servers.primary(from),
+        to: servers.primary(from.other()),
+        graph: Graph::new(phase),
+        gate: Vec::new(),
+        switches: Vec::new(),
+    };
+    transfer.checks()?;
+    transfer.before_the_window()?;
+    transfer.break_glass();
+    transfer.guard(guarded);
+    transfer.window();
+    transfer.after_the_window();
+    transfer.graph.checked()
+}
+
+impl Transfer<'_> {
+    fn checks(&mut self) -> Result<()> {
+        let all = self.servers.all().to_vec();
+        let primaries = vec![self.from.clone(), self.to.clone()];
+        let databases = &self.settings.databases;
+        let mut known = databases.may_bypass_fence.clone();
+        known.push(databases.accounts.admin.user.clone());
+        let minions = self.minions();
+        let without_minion = all.iter().filter(|server| self.minion(server).is_none()).map(|server| server.name.clone()).collect();
+        let hosts = Hosts { outside: self.outside.clone(), minions, seconds: self.settings.notice.host_seconds, without_minion };
+        let graph = &mut self.graph;
+        graph.add("check.topology", Role::Check, Check(Topology { servers: all.clone(), from: self.from.clone() }));
+        graph.add("check.configuration", Role::Check, Check(Configuration { servers: all.clone(), primaries: primaries.clone() }));
+        graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
+        graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
+        graph.add("check.hosts", Role::Check, Check(hosts));
+        if let Some(edge) = &self.settings.edge {
+            let pairs = addresses(self.settings, self.from_side);
+            let owned = pairs.iter().flat_map(|(old, new)| [old.clone(), new.clone()]).collect();
+            let ready = EdgeReady { fastly: Fastly::new(edge)?, edge: edge.clone(), owned };
+            graph.add("check.edge", Role::Check, Check(ready));
+        }
+        Ok(())
+    }
+
+    /// Stages every service: a copy of its active version that points to the other side.
+    fn stage(&mut self) -> Result<()> {
+        let Some(edge) = &self.settings.edge else { return Ok(()) };
+        let fastly = Fastly::new(edge)?;
+        for (name, service) in &edge.services {
+            let switch = Rc::new(Switch {
+                fastly: fastly.clone(),
+                name: name.clone(),
+                id: service.id.clone(),
+                prober: service.probe.as_ref().map(|probe| Prober::new(probe, name)).transpose()?,
+                to: self.from_side.other().word(),
+                addresses: addresses(self.settings, self.from_side),
+                leave: service.leave.clone(),
+                purge: service.purge.clone(),
+                proof: Duration::from_millis(edge.deadlines.proof),
+            });
+            let id = format!("edge.{name}.staged");
+            self.graph.add(&id, Role::Guard, Staged(switch.clone()));
+            self.gate.push(id);
+            self.switches.push((name.clone(), switch));
+        }
+        Ok(())
+    }
+
+    /// Switches every service, all together; each is proved at the edge before anything is fenced.
+    fn switch(&mut self, after: &[String]) -> Vec<String> {
+        let mut activated = Vec::new();
+        for (name, switch) in &self.switches {
+            let (id, staged) = (format!("edge.{name}"), format!("edge.{name}.staged"));
+            let unmoved = format!("{id}.unmoved");
+            let look = Unmoved { switch: switch.clone(), staged: staged.clone() };
+            // Beside the notice, so that nobody waits for it.
+            self.graph.add(&unmoved, Role::Guard, look).after(&self.gate);
+            let activated_step = Activated { switch: switch.clone(), staged: staged.clone() };
+            self.graph.add(&id, Role::Fact, activated_step).after(after).after([&unmoved]);
+            self.graph.serve(&staged, &[&id]);
+            self.graph.serve(&unmoved, &[&id]);
+            activated.push(id);
+        }
+        activated
+    }
+
+    /// Proves every service at every point of presence, and drops from its cache what must not live on.
+    fn settle_edge(&mut self) {
+        for (name, switch) in &self.switches {
+            let activated = format!("edge.{name}");
+            let everywhere = format!("{activated}.everywhere");
+            let step = Everywhere { switch: switch.clone(), activated: activated.clone() };
+            self.graph.add(&everywhere, Role::Guard, step).after([activated.as_str(), ids::PROMOTION]).serves([&activated]);
+            self.graph.add(format!("{activated}.purged"), Role::Guard, Purged(switch.clone())).after([&everywhere]).serves([&activated]);
+        }
+    }
+
+    fn before_the_window(&mut self) -> Result<()> {
+        let (from, to) = (self.from.clone(), self.to.clone());
+        self.stage()?;
+        for server in [&from, &to] {
+            let id = format!("tables.{}", server.name);
+            self.graph.add(&id, Role::Guard, Tables { server: server.clone() });
+            self.gate.push(id);
+        }
+        for replica in self.servers.replicas(self.settings, self.from_side.other()) {
+            let id = self.follow(&replica, Some(to.clone()), &[]);
+            self.gate.push(id);
+        }
+        let id = format!("domain.{}", to.name);
+        self.graph.add(&id, Role::Fact, SiteDomain { server: to.clone(), primary: from.clone() });
+        self.gate.push(id);
+        self.graph.add("way-back-tried", Role::Guard, ReverseTrial { source: from.clone(), target: to.clone() });
+        self.gate.push("way-back-tried".into());
+        self.graph
+            .add("decision", Role::Guard, Decision { target: to.clone() })
+            .after([format!("tables.{}", to.name)]);
+        self.gate.push("decision".into());
+        if let Some(id) = self.role_at_boot(&from, true, &[]) {
+            self.gate.push(id);
+        }
+        let limit_ms = self.settings.databases.max_lag;
+        let gate = self.gate.clone();
+        self.graph.add(ids::CHAIN_TIMED, Role::Guard, MarkerTrial { source: from, target: to, limit_ms }).after(&gate);
+        self.gate.push(ids::CHAIN_TIMED.into());
+        Ok(())
+    }
+
+    /// Keeps the page for the worst night on both primaries' hosts.
+    fn break_glass(&mut self) {
+        let path = self.settings.databases.break_glass_file.clone();
+        let mut hosts: Vec<String> = [&self.from, &self.to].into_iter().filter_map(|server| self.minion(server)).collect();
+        hosts.dedup();
+        let step = HostFiles {
+            outside: self.outside.clone(),
+            files: hosts.into_iter().map(|host| HostFile { host, path: path.clone() }).collect(),
+            content: Some(page(self.settings, &self.from, &self.to)),
+            held_until: None,
+            seconds: self.settings.notice.host_seconds,
+        };
+        self.graph.add("break-glass", Role::Guard, step);
+        self.gate.push("break-glass".into());
+    }
+
+    /// Nobody sees anything before a second process can take it back.
+    fn guard(&mut self, guarded: bool) {
+        let step = GuardReady { outside: self.outside.clone(), expected: guarded };
+        self.graph.add("guard-ready", Role::Guard, step).after(&self.gate);
+        self.gate.push("guard-ready".into());
+    }
+
+    fn window(&mut self) {
+        let (from, to) = (self.from.clone(), self.to.clone());
+        let gate = self.gate.clone();
+        let (new_notice, old_notice) = (format!("notice.{}", self.from_side.other().word()), format!("notice.{}", self.from_side.word()));
+        let held = self.notice(self.from_side.other(), Some(vec![ids::PROMOTION.to_owned()]));
+        self.graph.add(&new_notice, Role::Guard, held).after(&gate);
+        let open_to_all: Vec<String> = gate.iter().chain([&new_notice]).cloned().collect();
+        let activated = self.switch(&open_to_all);
+        self.graph.serve(&new_notice, &activated.iter().map(String::as_str).collect::<Vec<_>>());
+        let lasting = self.notice(self.from_side, None);
+        self.graph.add(&old_notice, Role::Fact, lasting).after(&open_to_all);
+        let scheduler = format!("scheduler.{}", from.name);
+        self.graph.add(&scheduler, Role::Fact, Scheduler { server: from.clone(), takes_over_from: None }).after(&gate);
+        let time = Duration::from_millis(self.settings.notice.drain);
+        self.graph.add("drained", Role::Guard, Drain { time }).after([&old_notice, &scheduler]);
+
+        let caught_up = CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag };
+        self.graph.add("caught-up", Role::Guard, caught_up).after(activated.iter().map(String::as_str).chain(["drained"]));
+        let fence = Fence { source: from, target: to.clone(), promotion: ids::PROMOTION.into() };
+        self.graph.add(ids::FENCE, Role::Fact, fence).after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
+        let promotion = Promotion { target: to, fence: ids::FENCE.into() };
+        self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]);
+        for node in ["drained", "caught-up", new_notice.as_str(), "way-back-tried", "decision", "break-glass", "guard-ready", ids::CHAIN_TIMED].iter().map(|id| (*id).to_owned()).chain(
+            [&self.from, &self.to].iter().map(|server| format!("tables.{}", server.name)),
+        ) {
+            self.graph.serve(&node, &[ids::FENCE, ids::PROMOTION]);
+        }
+        // They look for a chain that is ready to be moved; what was changed after a move is mended without it.
+        for check in ["check.topology", "check.configuration", "check.privileges", "check.workload"] {
+            self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
+        }
+    }
+
+    fn after_the_window(&mut self) {
+        let (from, to) = (self.from.clone(), self.to.clone());
+        self.settle_edge();
+        let open = [ids::PROMOTION];
+        self.role_at_boot(&to, false, &open);
+        let takes_over_from = Some(format!("scheduler.{}", from.name));
+        self.graph.add(format!("scheduler.{}", to.name), Role::Fact, Scheduler { server: to.clone(), takes_over_from }).after(open);
+        let quarantine = format!("domain.{}", from.name);
+        let domain = self.settings.databases.quarantine_domain;
+        self.graph.add(&quarantine, Role::Fact, QuarantineDomain { server: from.clone(), domain }).after(open);
+        // First the old channel, then the reverse one: a ring would carry a stray write on the source to the live target.
+        let ended = self.follow(&to, None, &open);
+        let source = self.servers.declared_source(&from).unwrap_or_else(|| to.clone());
+        let mut follows = vec![ended.clone(), self.follow(&from, Some(source), &[&ended, &quarantine])];
+        for replica in self.servers.replicas(self.settings, self.from_side) {
+            let source = self.servers.declared_source(&replica);
+            follows.push(self.follow(&replica, source, &open));
+        }
+        let others = self.servers.all().iter().filter(|server| server.name != to.name).cloned().collect();
+        let limit_ms = self.settings.databases.deadlines.replication;
+        self.graph
+            .add("arrived-everywhere", Role::Guard, Arrival { primary: to, others, limit_ms })
+            .after(&follows)
+            .serves(follows.iter().map(String::as_str).chain(open));
+    }
+
+    fn follow(&mut self, server: &Rc<Server>, source: Option<Rc<Server>>, after: &[&str]) -> String {
+        let id = format!("source.{}", server.name);
+        let known = self.servers.all().to_vec();
+        let former_primary = server.name == self.from.name;
+        self.graph.add(&id, Role::Fact, Follow { server: server.clone(), source, known, former_primary }).after(after);
+        id
+    }
+
+    fn role_at_boot(&mut self, server: &Rc<Server>, read_only: bool, after: &[&str]) -> Option<String> {
+        let host = self.minion(server)?;
+        let path = role_file(self.settings, server);
+        let mut content = format!("# Written by saltext-migrate: the role outlives a reboot.\n[mysqld]\nread_only={}\n", u8::from(read_only));
+        if read_only {
+            // A fence that a reboot brought back must hold off what the fence itself did: see `domain` and `scheduler`.
+            content += &format!("gtid_domain_id={}\nevent_scheduler=OFF\n", self.settings.databases.quarantine_domain);
+        }
+        let step = HostFiles {
+            outside: self.outside.clone(),
+            files: vec![HostFile { host, path }],
+            content: Some(content),
+            held_until: None,
+            seconds: self.settings.notice.host_seconds,
+        };
+        let id = format!("role-at-boot.{}", server.name);
+        self.graph.add(&id, Role::Fact, step).after(after);
+        Some(id)
+    }
+
+    fn notice(&self, side: Side, held_until: Option<Vec<String>>) -> HostFiles {
+        let notice = &self.settings.notice;
+        let file = |name: &String| {
+            let node = self.settings.node(side, name)?;
+            let path = node.notice_path.clone().unwrap_or_else(|| notice.path.clone());
+            Some(HostFile { host: node.minion.clone()?, path })
+        };
+        HostFiles {
+            outside: self.outside.clone(),
+            files: notice.nodes.of(side).iter().filter_map(file).collect(),
+            content: Some(notice.content()),
+            held_until,
+            seconds: notice.host_seconds,
+        }
+    }
+
+    fn minion(&self, server: &Server) -> Option<String> {
+        self.settings.node(server.side, &server.node).and_then(|node| node.minion.clone())
+    }
+
+    fn minions(&self) -> Vec<String> {
+        let notices = [Side::Old, Side::New]
+            .into_iter()
+            .flat_map(|side| self.settings.notice.nodes.of(side).iter().filter_map(move |name| self.settings.node(side, name)?.minion.clone()));
+        let mut minions: Vec<String> = notices.chain([&self.from, &self.to].into_iter().filter_map(|server| self.minion(server))).collect();
+        minions.sort();
+        minions.dedup();
+        minions
+    }
+}

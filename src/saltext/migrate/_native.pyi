@@ -1,0 +1,13 @@
+from collections.abc import Callable
+
+__version__: str
+
+class MigrateError(Exception): ...
+
+def run(
+    command: str,
+    pillar: str,
+    arguments: str,
+    ask: Callable[[str], str],
+    tell: Callable[[str], object],
+) -> str: ...

@@ -1,0 +1,214 @@
+"""
+The bridge between Salt and the engine: settings in, questions to minions, progress out.
+
+It decides nothing. Every failure leaves here as ``CommandExecutionError`` with a clean message; a ``TypeError`` must
+never leave, for Salt's runner steps take one for success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import salt.client
+import salt.config
+import salt.utils.event
+from salt.exceptions import CommandExecutionError
+
+from saltext.migrate import _native
+from saltext.migrate.guard import Guard
+
+log = logging.getLogger(__name__)
+
+Dunders = dict[str, Any]
+
+
+def call(
+    command: str,
+    arguments: dict[str, Any],
+    *,
+    opts: Dunders,
+    pillar: Dunders,
+    functions: Dunders,
+) -> Any:
+    """
+    Run one command of the engine and return its data.
+
+    command
+        A name from the engine's table of commands, for example ``plan``.
+    arguments
+        What the command takes, as plain data without secrets.
+    opts, pillar, functions
+        The caller's ``__opts__``, ``__pillar__`` and ``__salt__``.
+
+    Raises ``CommandExecutionError`` with where, what was found, what was expected and what to type next.
+    """
+    try:
+        # Salt's JSON of an ordered pillar may hold dates and the like; they are texts to the settings.
+        settings = json.dumps(_settings(opts, pillar, functions), default=str)
+        with _guarded(command, arguments, settings, opts) as guard:
+            return run(command, arguments, settings, opts, guard)
+    except CommandExecutionError:
+        raise
+    except _native.MigrateError as error:
+        message, _kind, hint = error.args
+        raise CommandExecutionError(f"{message}\nhint: {hint}") from None
+    except BaseException as error:
+        # Salt lets a SystemExit or a panic end a whole orchestration without a word.
+        log.debug("migrate.%s failed", command, exc_info=True)
+        raise CommandExecutionError(f"{command}: {type(error).__name__}: {error}") from None
+
+
+def run(
+    command: str,
+    arguments: dict[str, Any],
+    settings: str,
+    opts: Dunders,
+    guard: Guard | None = None,
+    announce: Callable[[dict[str, Any]], None] | None = None,
+) -> Any:
+    """
+    Run one command on settings that are resolved already.
+
+    ``guard`` is who must be ready before anything is fenced; ``announce`` is told every event too.
+    """
+
+    def ask(question: str) -> str:
+        asked = json.loads(question)
+        if asked["ask"] == "guard":
+            return json.dumps(guard is not None and guard.wait())
+        return _ask(opts, asked)
+
+    with _progress(opts, announce) as tell:
+        return json.loads(_native.run(command, settings, json.dumps(arguments), ask, tell))
+
+
+@contextlib.contextmanager
+def _guarded(
+    command: str, arguments: dict[str, Any], settings: str, opts: Dunders
+) -> Iterator[Guard | None]:
+    """Have a guard for whatever may fence something."""
+    if command != "apply":
+        yield None
+        return
+    arguments["guarded"] = True
+    with Guard(arguments["phase"], settings, opts) as guard:
+        yield guard
+
+
+def _settings(opts: Dunders, pillar: Dunders, functions: Dunders) -> Any:
+    """Find the pillar key ``migrate``; a direct ``salt-run`` has no pillar, so it is compiled here."""
+    found = pillar.get("migrate") if pillar else None
+    if found is None and "pillar.show_pillar" in functions:
+        compiled = functions["pillar.show_pillar"](opts["id"])
+        if compiled.get("_errors"):
+            raise CommandExecutionError(
+                "the pillar does not render: " + "; ".join(map(str, compiled["_errors"]))
+                + f"\nhint: salt-run pillar.show_pillar {opts['id']}"
+            )
+        found = compiled.get("migrate")
+    return _resolved(found, opts)
+
+
+def _resolved(value: Any, opts: Dunders) -> Any:
+    """Replace every ``sdb://`` reference by what it refers to."""
+    if isinstance(value, dict):
+        return {str(key): _resolved(inner, opts) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, opts) for inner in value]
+    if isinstance(value, str) and value.startswith("sdb://"):
+        import salt.utils.sdb  # noqa: PLC0415  (the loader is only built where a reference is)
+
+        secret = salt.utils.sdb.sdb_get(value, opts)
+        if secret is None or secret == value:
+            raise CommandExecutionError(
+                f"{value} refers to nothing\nhint: salt-run sdb.get {value}"
+            )
+        return secret
+    return value
+
+
+def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
+    """Answer one question of the engine: call functions on minions in one job, and tell what each returned."""
+    functions = [call["function"] for call in asked["calls"]]
+    with contextlib.closing(_Client(opts)) as client:
+        answers = client.local.cmd(
+            asked["hosts"],
+            functions,
+            arg=[[{"__kwarg__": True, **call["keywords"]}] for call in asked["calls"]],
+            timeout=asked["seconds"],
+            tgt_type="list",
+            full_return=True,
+        )
+    said = {host: _said(answer, functions) for host, answer in answers.items() if answer}
+    return json.dumps(said, default=str)
+
+
+def _said(answer: dict[str, Any], functions: list[str]) -> list[dict[str, Any]]:
+    """Tell, call by call, what a minion returned and whether it refused."""
+    returned, codes = answer.get("ret"), answer.get("retcode")
+    if not isinstance(returned, dict) or not isinstance(codes, dict):
+        # The job as a whole was refused, for example because the minion is shutting down.
+        return [{"return": returned, "retcode": 1} for _ in functions]
+    # A function that raised has no code.
+    return [{"return": returned.get(name), "retcode": codes.get(name, 1)} for name in functions]
+
+
+class _Client:
+    """A client of the minions that is closed whatever the Salt version calls it."""
+
+    def __init__(self, opts: Dunders) -> None:
+        self.local = salt.client.get_local_client(c_path=opts["conf_file"])
+
+    def close(self) -> None:
+        for name in ("destroy", "close"):
+            if hasattr(self.local, name):
+                getattr(self.local, name)()
+                return
+
+
+@contextlib.contextmanager
+def _progress(
+    opts: Dunders, announce: Callable[[dict[str, Any]], None] | None
+) -> Iterator[Callable[[str], None]]:
+    """Show each event as a line on stderr (stdout stays clean for data), and put it on the master's bus."""
+    bus = None
+    with contextlib.suppress(Exception):
+        bus = salt.utils.event.get_event(
+            "master", sock_dir=opts["sock_dir"], opts=opts, listen=False
+        )
+
+    def tell(text: str) -> None:
+        event = json.loads(text)
+        # A listener that is gone must not end what it listened to.
+        with contextlib.suppress(OSError):
+            print(_line(event), file=sys.stderr, flush=True)
+        if announce is not None:
+            announce(event)
+        if bus is not None:
+            with contextlib.suppress(Exception):
+                bus.fire_event(event, f"migrate/{event['run']}/{event['happening']}", timeout=200)
+
+    try:
+        yield tell
+    finally:
+        if bus is not None:
+            with contextlib.suppress(Exception):
+                bus.destroy()
+
+
+def _line(event: dict[str, Any]) -> str:
+    took = event.get("milliseconds")
+    parts = [event["run"] or event["phase"], f"{event['happening']:<10}", event.get("step") or ""]
+    if took is not None:
+        parts.append(f"{took:.1f} ms")
+    if event["happening"] in ("failed", "aborting", "warning", "kept") and event.get("detail"):
+        parts.append(str(event["detail"]))
+    if event["happening"] == "finished":
+        detail = event["detail"]
+        parts.append(f"{detail['verdict']}{': ' + detail['error'] if detail['error'] else ''}")
+    return "  ".join(part for part in parts if part)

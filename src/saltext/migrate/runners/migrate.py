@@ -1,0 +1,186 @@
+"""
+Look at the migration, and carry it out, from the Salt master.
+
+The settings are the pillar key ``migrate`` of ``<master id>_master``; ``pillar-example/migrate.sls`` shows it whole.
+An orchestration (``salt-run state.orchestrate migrate.flip``) calls the same functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from salt.exceptions import CommandExecutionError
+
+from saltext.migrate import bridge
+
+if typing.TYPE_CHECKING:
+    __context__: dict[str, Any]
+    __opts__: dict[str, Any]
+    __pillar__: dict[str, Any]
+    __salt__: dict[str, Any]
+
+__virtualname__ = "migrate"
+
+
+P = ParamSpec("P")
+
+
+def _clean(function: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """Show an expected failure as its words and a non-zero code: Salt would print a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            return function(*args, **kwargs)
+        except CommandExecutionError as error:
+            return _with_code(str(error), 1)
+
+    return wrapper
+
+
+def __virtual__() -> str:
+    return __virtualname__
+
+
+@_clean
+def plan(phase: str = "flip") -> dict[str, Any]:
+    """
+    Look at the world and show what a phase would change in it. Nothing is written.
+
+    phase
+        ``flip`` (default) or ``revert``.
+
+    Returns ``changes`` (each with ``step``, ``old``, ``new``, ``after``), ``findings``, ``unchanged`` and ``refused``.
+    Raises an error where a server cannot be asked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.plan
+        salt-run migrate.plan revert
+    """
+    return _with_code(_call("plan", phase=phase), 0)
+
+
+@_clean
+def preflight(phase: str = "flip") -> dict[str, Any]:
+    """
+    Gather everything that stands against a phase, all at once. Nothing is written.
+
+    phase
+        ``flip`` (default) or ``revert``.
+
+    Returns the findings, each with ``topic``, ``subject``, ``found``, ``mend`` and ``blocking``;
+    the exit code is 1 where any blocks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.preflight
+    """
+    planned = _call("plan", phase=phase)
+    return _with_code(planned["findings"], 1 if planned["refused"] else 0)
+
+
+@_clean
+def flip() -> dict[str, Any]:
+    """
+    Cut the site over to the new side. A flip that died is finished, or taken back, first.
+
+    Returns what was done, by step; the exit code is 0 only where the site is on the new side in the end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.flip
+    """
+    return _carried(_call("apply", phase="flip"))
+
+
+@_clean
+def revert() -> dict[str, Any]:
+    """
+    Bring the site back to the old side, with everything that was written since.
+
+    Returns what was done, by step; the exit code is 0 only where the site is on the old side in the end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.revert
+    """
+    return _carried(_call("apply", phase="revert"))
+
+
+@_clean
+def abort() -> dict[str, Any]:
+    """
+    Take a run back that died before its commit point; one that turns out to be committed is finished instead.
+
+    Returns what was taken back; nothing is done where no run is unfinished.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.abort
+    """
+    done = _call("abort")
+    return _with_code(done, 1 if done["verdict"] == "stopped" else 0)
+
+
+@_clean
+def status() -> dict[str, Any]:
+    """
+    Show who runs, how the last run ended, how every server stands, and every alarm.
+
+    The exit code is 1 where there is an alarm.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.status
+    """
+    shown = _call("status")
+    return _with_code(shown, 1 if shown["alarms"] else 0)
+
+
+@_clean
+def report() -> dict[str, Any]:
+    """
+    Show the report of the last run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.report
+    """
+    return _with_code(_call("report"), 0)
+
+
+def _call(command: str, **arguments: Any) -> Any:
+    return bridge.call(command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__)
+
+
+def _carried(done: dict[str, Any]) -> dict[str, Any]:
+    if done["error"]:
+        error = done["error"]
+        raise CommandExecutionError(
+            f"{done['verdict']}: {error['message']}\nhint: {error['hint']}"
+        )
+    return _with_code(done, 0)
+
+
+def _with_code(data: Any, code: int) -> dict[str, Any]:
+    # Both are needed: the one for the command line, the other for a step of an orchestration.
+    __context__["retcode"] = code
+    return {"data": data, "outputter": "nested", "retcode": code}

@@ -1,0 +1,102 @@
+"""
+The phases of the migration as states of the master, for orchestrations.
+
+.. code-block:: yaml
+
+    flip:
+      migrate.flipped: []
+
+With ``test=True`` they show the real plan as changes, and write nothing.
+"""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+from saltext.migrate import bridge
+
+if typing.TYPE_CHECKING:
+    __opts__: dict[str, Any]
+    __pillar__: dict[str, Any]
+    __salt__: dict[str, Any]
+
+__virtualname__ = "migrate"
+
+
+def __virtual__() -> str:
+    return __virtualname__
+
+
+def flipped(name: str) -> dict[str, Any]:
+    """
+    Ensure that the site is served by the new side.
+
+    name
+        Any text; it names the state.
+
+    .. code-block:: yaml
+
+        flip:
+          migrate.flipped: []
+    """
+    return _state(name, "flip")
+
+
+def reverted(name: str) -> dict[str, Any]:
+    """
+    Ensure that the site is served by the old side, with everything that was written since.
+
+    name
+        Any text; it names the state.
+
+    .. code-block:: yaml
+
+        revert:
+          migrate.reverted: []
+    """
+    return _state(name, "revert")
+
+
+def _state(name: str, phase: str) -> dict[str, Any]:
+    state: dict[str, Any] = {"name": name, "result": False, "changes": {}, "comment": ""}
+    command = "plan" if __opts__["test"] else "apply"
+    try:
+        done = bridge.call(
+            command, {"phase": phase}, opts=__opts__, pillar=__pillar__, functions=__salt__
+        )
+    except CommandExecutionError as error:
+        state["comment"] = str(error)
+        return state
+    changes = {
+        change["step"]: {"old": change["old"], "new": _new(change)} for change in done["changes"]
+    }
+    findings = [
+        f"[{finding['topic']}] {finding['subject']}: {finding['found']}; mend: {finding['mend']}"
+        for finding in done["findings"]
+    ]
+    if __opts__["test"]:
+        state["changes"] = changes
+        state["result"] = False if done["refused"] else (None if changes else True)
+        state["comment"] = [f"{len(changes)} steps would change something", *findings]
+        return state
+    if done["error"]:
+        error = done["error"]
+        state["comment"] = f"{done['verdict']}: {error['message']}\nhint: {error['hint']}"
+        # What was taken back is no change; where the run stands in the middle, the report tells what is.
+        return state
+    state["result"] = True
+    state["changes"] = changes
+    window = done["report"]["runs"][0]["window_ms"]
+    state["comment"] = [
+        "already so" if not changes else f"run {done['run']} is done"
+        + ("" if window is None else f"; the databases were closed for {window:.1f} ms"),
+        *findings,
+    ]
+    return state
+
+
+def _new(change: dict[str, Any]) -> Any:
+    return "known only in the act" if change["new"] is None else change["new"]

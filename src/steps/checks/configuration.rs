@@ -1,0 +1,52 @@
+//! Server settings without which a transfer, or the way back from it, would lose something.
+
+use super::{Notes, Topic};
+use crate::database::Server;
+use crate::error::Result;
+use crate::event::Finding;
+use std::rc::Rc;
+
+/// The settings of every server of the chain.
+pub struct Configuration {
+    pub servers: Vec<Rc<Server>>,
+    pub primaries: Vec<Rc<Server>>,
+}
+
+impl Topic for Configuration {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("configuration");
+        for server in &self.servers {
+            let Ok(status) = server.status().await else { continue };
+            if !status.log_bin {
+                notes.block(&server.name, "log_bin is off", "set log_bin in its configuration and restart it, days before the flip");
+            }
+            // Without it the relay lacks what came through this server, in silence: no thread stops, no lag shows.
+            if !status.log_replica_updates {
+                notes.block(&server.name, "log_slave_updates is off", "set log_slave_updates=ON in its configuration and restart it, days before the flip");
+            }
+            if !status.gtid_strict_mode {
+                notes.warn(&server.name, "gtid_strict_mode is off", "SET GLOBAL gtid_strict_mode=ON, so that a stray write is refused and not mixed in");
+            }
+            if status.binlog_format != "ROW" {
+                notes.warn(&server.name, format!("binlog_format is {}", status.binlog_format), "SET GLOBAL binlog_format=ROW, and let sessions reconnect");
+            }
+        }
+        for server in &self.primaries {
+            let Ok(status) = server.status().await else { continue };
+            if status.sync_binlog != 1 || status.flush_log_at_commit != 1 {
+                let found = format!("sync_binlog={}, innodb_flush_log_at_trx_commit={}", status.sync_binlog, status.flush_log_at_commit);
+                notes.warn(&server.name, found, "SET GLOBAL sync_binlog=1, innodb_flush_log_at_trx_commit=1: else a power cut loses acknowledged writes");
+            }
+            if !server.has_marker_table().await? {
+                notes.block(&server.name, "the table saltext_migrate.marker is missing", "make it as docs/what-it-needs.md says");
+            }
+            match server.events().await {
+                Ok(events) if !events.is_empty() => {
+                    notes.warn(&server.name, format!("scheduled events: {}", events.join(", ")), "the scheduler is stopped before the fence; enable these on the new primary after the flip");
+                }
+                _ => {}
+            }
+        }
+        Ok(notes.findings)
+    }
+}

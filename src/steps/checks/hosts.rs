@@ -1,0 +1,29 @@
+//! Whether the hosts answer on which files must change in the window.
+
+use super::{Notes, Topic};
+use crate::error::Result;
+use crate::event::Finding;
+use crate::outside::Outside;
+use crate::site;
+
+/// The minions that a transfer needs.
+pub struct Hosts {
+    pub outside: Outside,
+    pub minions: Vec<String>,
+    pub seconds: u64,
+    /// Database servers that have no minion, so nobody keeps their role over a reboot.
+    pub without_minion: Vec<String>,
+}
+
+impl Topic for Hosts {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("hosts");
+        if let Err(error) = site::answering(&self.outside, &self.minions, self.seconds).await {
+            notes.block("minions", error.to_string(), "start the minion, accept its key, and see that test.ping answers");
+        }
+        for server in &self.without_minion {
+            notes.warn(server, "it has no minion, so its role would not outlive a reboot", "set its minion in migrate:nodes");
+        }
+        Ok(notes.findings)
+    }
+}

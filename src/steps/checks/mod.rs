@@ -1,0 +1,81 @@
+//! The checks before a transfer, one topic per file. Each is a step whose fact is its list of blocking findings.
+//!
+//! Invariant: a check reads only, and gathers everything it finds before anybody is told.
+
+mod configuration;
+mod edge;
+mod hosts;
+mod privileges;
+mod topology;
+mod workload;
+
+pub use configuration::Configuration;
+pub use edge::EdgeReady;
+pub use hosts::Hosts;
+pub use privileges::Privileges;
+pub use topology::Topology;
+pub use workload::Workload;
+
+use crate::error::{Error, Result};
+use crate::event::Finding;
+use crate::journal::Permit;
+use crate::step::{Earlier, Seen, Step, Undo};
+use std::future::Future;
+
+/// One topic that is looked into.
+pub trait Topic {
+    /// Looks, and returns everything that was found.
+    fn look(&self) -> impl Future<Output = Result<Vec<Finding>>>;
+}
+
+/// A topic as a step.
+pub struct Check<T>(pub T);
+
+impl<T: Topic> Step for Check<T> {
+    /// The blocking findings.
+    type Fact = Vec<Finding>;
+    /// All findings.
+    type Evidence = Vec<Finding>;
+
+    async fn observe(&self) -> Result<Seen<Vec<Finding>, Vec<Finding>>> {
+        let findings = self.0.look().await?;
+        let blocking = findings.iter().filter(|finding| finding.blocking).cloned().collect();
+        Ok(Seen { fact: blocking, evidence: findings })
+    }
+
+    async fn want(&self, _earlier: &Earlier) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    async fn set(&self, _: &Permit, _: &Vec<Finding>, _: &Earlier) -> Result<Seen<Vec<Finding>, Vec<Finding>>> {
+        Err(Error::Refused(self.0.look().await?))
+    }
+
+    fn undo(&self) -> Undo<Vec<Finding>> {
+        Undo::Keep("a check changes nothing")
+    }
+}
+
+/// Gathers the findings of one topic.
+struct Notes {
+    topic: &'static str,
+    findings: Vec<Finding>,
+}
+
+impl Notes {
+    fn new(topic: &'static str) -> Self {
+        Self { topic, findings: Vec::new() }
+    }
+
+    fn block(&mut self, subject: &str, found: impl Into<String>, mend: impl Into<String>) {
+        self.note(subject, found.into(), mend.into(), true);
+    }
+
+    fn warn(&mut self, subject: &str, found: impl Into<String>, mend: impl Into<String>) {
+        self.note(subject, found.into(), mend.into(), false);
+    }
+
+    fn note(&mut self, subject: &str, found: String, mend: String, blocking: bool) {
+        self.findings.push(Finding { topic: self.topic.to_owned(), subject: subject.to_owned(), found, mend, blocking });
+    }
+}

@@ -1,0 +1,30 @@
+//! Who could write past the fence.
+
+use super::{Notes, Topic};
+use crate::database::Server;
+use crate::error::Result;
+use crate::event::Finding;
+use std::rc::Rc;
+
+/// The accounts of both primaries.
+pub struct Privileges {
+    pub primaries: Vec<Rc<Server>>,
+    /// Account names that may have the right: the tool's own, and those the pillar names.
+    pub known: Vec<String>,
+}
+
+impl Topic for Privileges {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("privileges");
+        for server in &self.primaries {
+            for account in server.may_bypass_fence().await? {
+                let user = account.split('@').next().unwrap_or_default();
+                if !self.known.iter().any(|known| known == user) {
+                    let mend = format!("REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM it and let its sessions reconnect, or name {user} in migrate:databases:may_bypass_fence");
+                    notes.block(&server.name, format!("{account} can write past the fence"), mend);
+                }
+            }
+        }
+        Ok(notes.findings)
+    }
+}

@@ -1,0 +1,301 @@
+//! What each CDN service serves from: staged, active, everywhere, and nothing stale in its cache.
+
+use crate::edge::{Active, Fastly, Prober, Version};
+use crate::error::{Error, Result};
+use crate::event;
+use crate::journal::Permit;
+use crate::settings::Purge;
+use crate::step::{Earlier, Seen, Step, Undo};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// One service, and what becomes of its backends.
+pub struct Switch {
+    pub fastly: Fastly,
+    /// The pillar's name of the service.
+    pub name: String,
+    pub id: String,
+    pub prober: Option<Prober>,
+    /// The side that it shall serve from; part of the mark.
+    pub to: &'static str,
+    /// New address by old address.
+    pub addresses: BTreeMap<String, String>,
+    /// Backends that stay where they point, by name.
+    pub leave: Vec<String>,
+    pub purge: Purge,
+    pub proof: Duration,
+}
+
+impl Switch {
+    fn mapped(&self, backends: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let new = |(name, address): (&String, &String)| {
+            let other = self.addresses.get(address).filter(|_| !self.leave.contains(name));
+            (name.clone(), other.unwrap_or(address).clone())
+        };
+        backends.iter().map(new).collect()
+    }
+
+    fn mark(&self, base: u64) -> String {
+        format!("saltext-migrate: version {base} pointed to {}", self.to)
+    }
+
+    async fn active(&self) -> Result<Active> {
+        let active = self.fastly.active(&self.id).await?;
+        active.ok_or_else(|| Error::remote(format!("edge service {}", self.name), "it has no active version"))
+    }
+
+    /// Refuses where another version than those named is active.
+    async fn expect(&self, expected: &[u64], new: u64) -> Result<()> {
+        let active = self.active().await?.number;
+        if expected.contains(&active) {
+            return Ok(());
+        }
+        let word = |version: u64| format!("version {version} active");
+        let old = expected.first().copied().unwrap_or_default();
+        Err(Error::Drift { step: format!("edge service {}", self.name), old: word(old), new: word(new), found: word(active) })
+    }
+
+    async fn serves(&self, version: u64, everywhere: bool) -> Result<()> {
+        match &self.prober {
+            Some(prober) => prober.serves(&format!("{}.{version}", self.id), everywhere, self.proof).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The versions between which a service is switched.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The version that was active when staging began.
+    pub base: u64,
+    /// Our locked copy of it, pointed to the other side.
+    pub staged: u64,
+    /// Where the backends of the copy point, by name.
+    pub backends: BTreeMap<String, String>,
+}
+
+/// `true` once a validated, locked copy of the active version points to the other side.
+pub struct Staged(pub Rc<Switch>);
+
+impl Staged {
+    /// Finds the active version, and the copy of it that carries our mark.
+    async fn ours(&self) -> Result<(Active, Option<Version>)> {
+        let base = self.0.active().await?;
+        let mark = self.0.mark(base.number);
+        let mut versions = self.0.fastly.versions(&self.0.id).await?;
+        versions.retain(|version| version.comment == mark && version.number > base.number && !version.active);
+        versions.sort_by_key(|version| (version.locked, version.number));
+        Ok((base, versions.pop()))
+    }
+
+    /// Tells whether a copy is whole: only what was edited and validated gets locked, and what is locked stays so.
+    async fn whole(&self, base: &Active, ours: Option<&Version>) -> Result<Option<Versions>> {
+        let Some(version) = ours.filter(|version| version.locked) else { return Ok(None) };
+        let backends = self.0.fastly.backends(&self.0.id, version.number).await?;
+        // The pillar may have changed since; then another copy is made.
+        let right = backends == self.0.mapped(&base.backends);
+        Ok(right.then(|| Versions { base: base.number, staged: version.number, backends }))
+    }
+}
+
+impl Step for Staged {
+    type Fact = bool;
+    type Evidence = Versions;
+
+    async fn observe(&self) -> Result<Seen<bool, Versions>> {
+        let (base, ours) = self.ours().await?;
+        let whole = self.whole(&base, ours.as_ref()).await?;
+        Ok(Seen { fact: whole.is_some(), evidence: whole.unwrap_or_default() })
+    }
+
+    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Versions>> {
+        let switch = &self.0;
+        let (fastly, id) = (&switch.fastly, switch.id.as_str());
+        let (base, ours) = self.ours().await?;
+        if let Some(evidence) = self.whole(&base, ours.as_ref()).await? {
+            return Ok(Seen { fact: *to, evidence });
+        }
+        // A copy that a crash left half edited is finished, not doubled.
+        let staged = if let Some(version) = ours.filter(|version| !version.locked) {
+            version.number
+        } else {
+            let number = fastly.clone_version(permit, id, base.number).await?;
+            fastly.comment(permit, id, number, &switch.mark(base.number)).await?;
+            number
+        };
+        let now = fastly.backends(id, staged).await?;
+        let backends = switch.mapped(&now);
+        for (backend, address) in backends.iter().filter(|(name, address)| now.get(*name) != Some(address)) {
+            fastly.point(permit, id, staged, backend, address).await?;
+        }
+        fastly.validate(id, staged).await?;
+        fastly.lock(permit, id, staged).await?;
+        Ok(Seen { fact: *to, evidence: Versions { base: base.number, staged, backends } })
+    }
+
+    fn undo(&self) -> Undo<bool> {
+        Undo::Keep("a staged version serves nobody")
+    }
+}
+
+/// `true` once the service was seen to be as it was when it was staged.
+///
+/// The API has no compare-and-set; so this looks as late as can be without making anybody wait.
+pub struct Unmoved {
+    pub switch: Rc<Switch>,
+    /// The id of the staging in the same graph.
+    pub staged: String,
+}
+
+impl Step for Unmoved {
+    type Fact = bool;
+    type Evidence = ();
+
+    async fn observe(&self) -> Result<Seen<bool, ()>> {
+        Ok(Seen { fact: false, evidence: () })
+    }
+
+    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn set(&self, _permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, ()>> {
+        let versions: Versions = earlier.of(&self.staged)?;
+        self.switch.expect(&[versions.base], versions.staged).await?;
+        Ok(Seen { fact: *to, evidence: () })
+    }
+
+    fn undo(&self) -> Undo<bool> {
+        Undo::Keep("it only looked")
+    }
+}
+
+/// Where the backends of the active version point, by backend name.
+pub struct Activated {
+    pub switch: Rc<Switch>,
+    /// The id of the staging in the same graph.
+    pub staged: String,
+}
+
+/// What was seen when a version was activated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Activation {
+    pub version: u64,
+    pub seen_at: f64,
+    pub warning: Option<String>,
+}
+
+impl Step for Activated {
+    type Fact = BTreeMap<String, String>;
+    type Evidence = Activation;
+
+    async fn observe(&self) -> Result<Seen<Self::Fact, Activation>> {
+        let active = self.switch.active().await?;
+        let evidence = Activation { version: active.number, seen_at: event::now(), warning: None };
+        Ok(Seen { fact: active.backends, evidence })
+    }
+
+    async fn want(&self, earlier: &Earlier) -> Result<Self::Fact> {
+        match earlier.of::<Versions>(&self.staged) {
+            Ok(versions) if versions.staged != 0 => Ok(versions.backends),
+            _ => Ok(self.switch.mapped(&self.switch.active().await?.backends)),
+        }
+    }
+
+    async fn set(&self, permit: &Permit, to: &Self::Fact, earlier: &Earlier) -> Result<Seen<Self::Fact, Activation>> {
+        let switch = &self.switch;
+        let versions: Versions = earlier.of(&self.staged)?;
+        let forward = *to == versions.backends;
+        let version = if forward { versions.staged } else { versions.base };
+        if !forward {
+            switch.expect(&[versions.staged, versions.base], version).await?;
+        }
+        let warning = switch.fastly.activate(permit, &switch.id, version).await?;
+        let fact = if switch.prober.is_some() {
+            // Forward the first proof is enough, for the rest is on its way; back, nobody may be left behind.
+            switch.serves(version, !forward).await?;
+            to.clone()
+        } else {
+            switch.expect(&[version], version).await?;
+            switch.active().await?.backends
+        };
+        Ok(Seen { fact, evidence: Activation { version, seen_at: event::now(), warning } })
+    }
+
+    fn undo(&self) -> Undo<Self::Fact> {
+        Undo::Restore
+    }
+
+    fn compares_and_sets(&self) -> bool {
+        true
+    }
+}
+
+/// `true` once every point of presence was seen to serve the activated version.
+pub struct Everywhere {
+    pub switch: Rc<Switch>,
+    /// The id of the activation in the same graph.
+    pub activated: String,
+}
+
+impl Step for Everywhere {
+    type Fact = bool;
+    type Evidence = ();
+
+    async fn observe(&self) -> Result<Seen<bool, ()>> {
+        Ok(Seen { fact: false, evidence: () })
+    }
+
+    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn set(&self, _permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, ()>> {
+        let activation: Activation = earlier.of(&self.activated)?;
+        self.switch.serves(activation.version, true).await?;
+        Ok(Seen { fact: *to, evidence: () })
+    }
+
+    fn undo(&self) -> Undo<bool> {
+        Undo::Keep("it only looked")
+    }
+}
+
+/// `true` once what must not live on was dropped from the cache.
+pub struct Purged(pub Rc<Switch>);
+
+impl Step for Purged {
+    type Fact = bool;
+    type Evidence = ();
+
+    async fn observe(&self) -> Result<Seen<bool, ()>> {
+        Ok(Seen { fact: false, evidence: () })
+    }
+
+    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, ()>> {
+        match &self.0.purge {
+            Purge::Nothing => {}
+            Purge::All => self.0.fastly.purge_all(permit, &self.0.id).await?,
+            Purge::Keys(keys) => {
+                for key in keys {
+                    self.0.fastly.purge_key(permit, &self.0.id, key).await?;
+                }
+            }
+        }
+        Ok(Seen { fact: *to, evidence: () })
+    }
+
+    fn undo(&self) -> Undo<bool> {
+        Undo::Keep("what was dropped is fetched again")
+    }
+}

@@ -1,0 +1,275 @@
+"""The three generic tests of every phase, on real servers: set twice, fail anywhere, die anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.direct import Done
+from tests.lab.loopback import Chain
+from tests.lab.salt import SaltMaster
+from tests.lab.watch import Watch
+from tests.lab.writer import Writer, judge
+
+KILLED = -9
+# These records are on disk before anything rests on them; a power cut may take those behind.
+DURABLE = {"begun", "started", "aborting", "finished"}
+PRIMARY = {"flip": "new-db1", "revert": "old-db1"}
+# Enough to lose something, and little enough to leave the processors to what is tested.
+GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
+
+
+class Site:
+    """A chain that is moved to and fro, with its pillar."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.pillar = chain.pillar()
+
+    def apply(self, phase: str, drill: str | None = None) -> Done:
+        """Runs a phase, with a failure on order."""
+        return direct.run(self.pillar, "apply", drill, phase=phase)
+
+    def carry(self, phase: str) -> Done:
+        """Runs a phase that must succeed."""
+        done = self.apply(phase)
+        assert done.verdict in ("done", "unchanged"), done.problem
+        return done
+
+    def plan(self, phase: str) -> list[dict[str, Any]]:
+        """Returns what a phase would change."""
+        planned = direct.run(self.pillar, "plan", phase=phase)
+        assert planned.rc == 0, planned.problem
+        return planned.answer["changes"]
+
+    def journal(self) -> Path:
+        """Returns the journal of the latest run."""
+        runs = (self.chain.state / "migrate" / "runs").glob("*.jsonl")
+        return max(runs, key=lambda path: path.stat().st_mtime_ns)
+
+    def lose_what_was_not_synced(self) -> None:
+        """Cuts the journal behind its last durable record, as a power cut may."""
+        lines = self.journal().read_text().splitlines(keepends=True)
+        while json.loads(lines[-1])["record"] not in DURABLE:
+            lines.pop()
+        self.journal().write_text("".join(lines))
+
+    def is_there(self, phase: str) -> None:
+        """Asserts that a phase is done: its primary serves, and its own plan is empty."""
+        assert world.writable(self.chain) == [PRIMARY[phase]]
+        assert [change["step"] for change in self.plan(phase)] == []
+
+
+@pytest.fixture
+def site(fresh_chain: Chain) -> Iterator[Site]:
+    """The site under a writer and a watch; afterwards nothing may be lost, doubled or apart."""
+    site = Site(fresh_chain)
+    # The first transfer writes down roles that were declared otherwise: start where it ends.
+    site.carry("revert")
+    with Watch(fresh_chain), Writer(fresh_chain, **GENTLE) as writer:
+        yield site
+    verdict = judge(fresh_chain, writer.results)
+    assert verdict.acknowledged > 10
+    assert (verdict.lost, verdict.duplicated) == ([], [])
+    fresh_chain.settle()
+    assert len(set(fresh_chain.checksums().values())) == 1
+
+
+def _follows_commit(plan: list[dict[str, Any]]) -> set[str]:
+    """Names the steps that come after the commit point."""
+    after = {change["step"]: set(change["after"]) for change in plan}
+    behind = {"promotion"}
+    while more := {step for step, comes in after.items() if comes & behind} - behind:
+        behind |= more
+    return behind - {"promotion"}
+
+
+@pytest.mark.parametrize("phase", ["flip", "revert"])
+def test_a_failure_before_the_commit_point_leaves_the_world_as_it_was(
+    site: Site, phase: str
+) -> None:
+    if phase == "revert":
+        site.carry("flip")
+    plan = site.plan(phase)
+    start = world.look(site.chain)
+    behind = _follows_commit(plan)
+    for step in (change["step"] for change in plan if change["step"] not in behind):
+        for moment in ("before", "after"):
+            if (moment, step) == ("after", "promotion"):
+                continue
+            done = site.apply(phase, f"fail-{moment}:{step}")
+            if done.verdict == "done" and step not in done.happened("started"):
+                # It was as wanted, so it never started: there is nothing to fail.
+                site.carry("revert" if phase == "flip" else "flip")
+                start = world.look(site.chain)
+                continue
+            assert done.verdict == "aborted", (moment, step, done.problem)
+            assert done.rc != 0
+            assert world.look(site.chain) == start, (moment, step)
+    site.carry(phase)
+    site.is_there(phase)
+
+
+@pytest.mark.parametrize("phase", ["flip", "revert"])
+def test_a_failure_after_the_commit_point_is_finished_by_the_same_command(
+    site: Site, phase: str
+) -> None:
+    back = "revert" if phase == "flip" else "flip"
+    if phase == "revert":
+        site.carry("flip")
+    orders = [
+        f"fail-{moment}:{step}"
+        for step in sorted(_follows_commit(site.plan(phase)))
+        for moment in ("before", "after")
+    ]
+    for order in ["fail-after:promotion", *orders]:
+        stopped = site.apply(phase, order)
+        if order == "fail-after:promotion":
+            # It finds out that it committed, and goes forward at once.
+            assert stopped.verdict == "done", stopped.problem
+        else:
+            assert stopped.verdict == "stopped", (order, stopped.problem)
+            assert stopped.rc != 0
+            site.carry(phase)
+        site.is_there(phase)
+        site.carry(back)
+
+
+def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same_command(
+    site: Site,
+) -> None:
+    for phase, number in _records(site, odd="flip", even="revert"):
+        start = world.look(site.chain)
+        if site.apply(phase, f"crash-after:{number}").rc == KILLED:
+            again = site.apply(phase)
+            assert again.verdict in ("done", "unchanged", "aborted"), (number, again.problem)
+            if again.verdict == "aborted":
+                assert world.look(site.chain) == start, (number, phase)
+                site.carry(phase)
+        assert world.writable(site.chain) == [PRIMARY[phase]]
+
+
+def test_a_step_set_twice_is_set_once_so_a_power_cut_anywhere_is_no_harm(site: Site) -> None:
+    ends: dict[str, world.World] = {}
+    for phase, number in _records(site, odd="revert", even="flip"):
+        if site.apply(phase, f"crash-after:{number}").rc == KILLED:
+            site.lose_what_was_not_synced()
+            again = site.apply(phase)
+            assert again.verdict in ("done", "unchanged"), (number, phase, again.problem)
+        assert world.look(site.chain) == ends.setdefault(phase, world.look(site.chain))
+
+
+def _records(site: Site, odd: str, even: str) -> Iterator[tuple[str, int]]:
+    """Names a phase for the number of each record, until a run has no more; phases take turns."""
+    number = 1
+    while True:
+        for phase in ("flip", "revert"):
+            if phase == (odd if number % 2 else even):
+                yield phase, number
+                # It was not killed, for the run had fewer records.
+                if len(site.journal().read_text().splitlines()) < number:
+                    assert number > 40
+                    return
+                number += 1
+            else:
+                site.carry(phase)
+
+
+def test_a_run_that_dies_after_every_single_record_comes_to_its_end(site: Site) -> None:
+    for phase in ("flip", "revert"):
+        done = site.apply(phase, "crash-after:1")
+        while done.rc == KILLED:
+            records = len(site.journal().read_text().splitlines())
+            done = site.apply(phase, f"crash-after:{records + 1}")
+        # The last death came after the last record.
+        assert done.verdict == "unchanged", done.problem
+        site.is_there(phase)
+
+
+@pytest.mark.parametrize("phase", ["flip", "revert"])
+def test_a_way_back_that_dies_after_every_single_record_comes_to_its_end(
+    site: Site, phase: str
+) -> None:
+    if phase == "revert":
+        site.carry("flip")
+    start = world.look(site.chain)
+    done = site.apply(phase, "crash-after:1")
+    while "fence" not in _started(site.journal()):
+        assert done.rc == KILLED
+        records = len(site.journal().read_text().splitlines())
+        done = site.apply(phase, f"crash-after:{records + 1}")
+    for _ in range(100):
+        records = len(site.journal().read_text().splitlines())
+        done = direct.run(site.pillar, "abort", f"crash-after:{records + 1}")
+        if done.rc != KILLED:
+            break
+    assert done.verdict in ("aborted", "unchanged"), done.problem
+    assert world.look(site.chain) == start
+
+
+def _started(journal: Path) -> set[str]:
+    lines = map(json.loads, journal.read_text().splitlines())
+    return {line["step"] for line in lines if line["record"] == "started"}
+
+
+def test_a_line_that_a_crash_tore_is_as_if_it_had_never_been_written(site: Site) -> None:
+    assert site.apply("flip", "crash-after:20").rc == KILLED
+    with site.journal().open("a") as journal:
+        journal.write('{"at": 1.0, "record": "done", "st')
+    site.carry("flip")
+    site.is_there("flip")
+
+
+@pytest.mark.parametrize(("record", "phase"), [(20, "revert"), (42, "flip")])
+def test_salt_killed_in_the_middle_is_taken_back_or_finished_by_the_guard(
+    site: Site,
+    salt_master: SaltMaster,
+    monkeypatch: pytest.MonkeyPatch,
+    record: int,
+    phase: str,
+) -> None:
+    monkeypatch.setenv(direct.DRILL, f"crash-after:{record}")
+    assert salt_master.run("state.orchestrate", "migrate.flip").rc == KILLED
+    monkeypatch.delenv(direct.DRILL)
+    deadline = time.monotonic() + 20
+    while json.loads(site.journal().read_text().splitlines()[-1])["record"] != "finished":
+        assert time.monotonic() < deadline, site.journal().read_text()
+        time.sleep(0.05)
+    status = salt_master.run("migrate.status")
+    assert status.answer["alarms"] == []
+    site.is_there(phase)
+    again = salt_master.run("state.orchestrate", "migrate.flip")
+    assert again.rc == 0, again.stdout + again.stderr
+    site.is_there("flip")
+
+
+@pytest.mark.parametrize(
+    ("order", "serving"),
+    [("fail-after:fence", "old-db1"), ("fail-before:source.old-db1", "new-db1")],
+)
+def test_a_failure_reaches_salt_as_a_failure_with_what_to_type_next(
+    site: Site,
+    salt_master: SaltMaster,
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+    serving: str,
+) -> None:
+    monkeypatch.setenv(direct.DRILL, order)
+    ran = salt_master.run("state.orchestrate", "migrate.flip")
+    monkeypatch.delenv(direct.DRILL)
+    assert ran.rc != 0
+    assert ran.states["flip"]["result"] is False
+    comment = ran.states["flip"]["comment"]
+    assert comment.startswith("aborted:" if serving == "old-db1" else "stopped:")
+    assert order.replace(":", " ") in comment
+    assert "\nhint: " in comment
+    assert "Traceback" not in ran.stdout
+    assert world.writable(site.chain) == [serving]
+    assert salt_master.run("migrate.flip").rc == 0
+    site.is_there("flip")

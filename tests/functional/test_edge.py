@@ -1,0 +1,257 @@
+"""The services of the CDN in a flip and a revert: all of them or none, and never somebody else's.
+
+The databases are the loopback chain, the CDN is the stand-in with two points of presence.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.direct import Done
+from tests.lab.edge.standin import Edge
+from tests.lab.loopback import Chain
+
+SERVICES = ("blog", "docs", "talk")
+ADDRESS = {"old": "127.0.0.13", "new": "127.0.0.23"}
+READS = {"GET", "HEAD"}
+
+
+class _Origin(http.server.ThreadingHTTPServer):
+    """An application node that answers its side."""
+
+    daemon_threads = True
+
+    def __init__(self, side: str, port: int) -> None:
+        super().__init__((ADDRESS[side], port), _Answer)
+        self.side = side
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    server: _Origin
+
+    def do_GET(self) -> None:
+        body = self.server.side.encode()
+        self.send_response(200)
+        self.send_header("Cache-Control", "max-age=600" if self.path == "/cached" else "no-store")
+        self.send_header("Surrogate-Key", "page")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing: the judges speak."""
+
+
+class Site:
+    """A chain with three services in front of it."""
+
+    def __init__(self, chain: Chain, edge: Edge, port: int) -> None:
+        self.chain, self.edge = chain, edge
+        self.ids = {}
+        for name in SERVICES:
+            backend = {"name": "app1", "address": ADDRESS["old"], "port": port, "weight": 70}
+            other = {"name": "store", "address": "127.0.0.99", "port": port, "weight": 1}
+            self.ids[name] = edge.create_service(name, [f"{name}.example.org"], [backend, other])
+        self.pillar: dict[str, Any] = chain.pillar()
+        self.pillar["edge"] = {
+            "token": edge.token,
+            "api": edge.api,
+            "services": {name: self._service(name) for name in SERVICES},
+            "deadlines": {"request": 3000, "proof": 3000},
+        }
+
+    def _service(self, name: str) -> dict[str, Any]:
+        probe = {"url": f"http://{name}.example.org/", "addresses": self.edge.pops}
+        return {"id": self.ids[name], "probe": probe, "leave": ["store"], "purge": "all"}
+
+    def apply(self, phase: str, drill: str | None = None) -> Done:
+        return direct.run(self.pillar, "apply", drill, phase=phase)
+
+    def active(self) -> dict[str, int]:
+        """Returns the active version of each service."""
+        return {
+            name: self.edge.must("GET", f"/service/{ident}/details")["active_version"]["number"]
+            for name, ident in self.ids.items()
+        }
+
+    def served(self, name: str, path: str = "/") -> list[str]:
+        """Returns which side answers people, through each point of presence."""
+        answers = []
+        for pop in self.edge.pops:
+            connection = http.client.HTTPConnection(pop, timeout=5)
+            connection.request("GET", path, headers={"Host": f"{name}.example.org"})
+            answers.append(connection.getresponse().read().decode())
+            connection.close()
+        return answers
+
+    def serves(self, side: str) -> bool:
+        return all(self.served(name) == [side, side] for name in SERVICES)
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    with Edge(delay="none", spread=(0, 120)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def origins() -> Iterator[int]:
+    first = _Origin("old", 0)
+    port = int(first.server_address[1])
+    second = _Origin("new", port)
+    yield port
+    for origin in (first, second):
+        origin.shutdown()
+        origin.server_close()
+
+
+@pytest.fixture
+def site(fresh_chain: Chain, edge: Edge, origins: int) -> Iterator[Site]:
+    edge.settings(spread=[0, 0])
+    site = Site(fresh_chain, edge, origins)
+    assert site.serves("old")
+    edge.settings(spread=[0, 120])
+    edge.clear_log()
+    yield site
+    edge.clear_faults()
+    for ident in site.ids.values():
+        edge.must("PUT", f"/service/{ident}/version/active/deactivate")
+        edge.must("DELETE", f"/service/{ident}")
+
+
+def test_a_plan_only_reads(site: Site) -> None:
+    planned = direct.run(site.pillar, "plan", phase="flip")
+    assert planned.rc == 0, planned.problem
+    assert {f"edge.{name}" for name in SERVICES} <= {
+        change["step"] for change in planned.answer["changes"]
+    }
+    assert {entry["method"] for entry in site.edge.log()} <= READS
+
+
+def test_every_service_goes_over_and_back_and_nothing_else_of_it_changes(site: Site) -> None:
+    before = site.active()
+    for phase, side in (("flip", "new"), ("revert", "old"), ("flip", "new")):
+        done = site.apply(phase)
+        assert done.verdict == "done", done.problem
+        assert site.serves(side)
+        assert direct.run(site.pillar, "plan", phase=phase).answer["changes"] == []
+    for name, ident in site.ids.items():
+        backends = {
+            backend["name"]: backend
+            for backend in site.edge.must("GET", f"/service/{ident}/details")["active_version"][
+                "backends"
+            ]
+        }
+        assert backends["app1"]["address"] == ADDRESS["new"]
+        assert backends["app1"]["weight"] == 70
+        assert backends["store"]["address"] == "127.0.0.99"
+        assert site.active()[name] > before[name]
+
+
+def test_one_activation_each_and_none_before_the_notice(site: Site) -> None:
+    done = site.apply("flip")
+    assert done.verdict == "done", done.problem
+    activations = [entry for entry in site.edge.log() if entry["path"].endswith("/activate")]
+    assert len(activations) == len(SERVICES)
+    happened = [(event["happening"], event["step"]) for event in done.events]
+    for name in SERVICES:
+        assert happened.index(("done", "notice.new")) < happened.index(("started", f"edge.{name}"))
+        assert happened.index(("done", f"edge.{name}")) < happened.index(("started", "fence"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"effect": "answer", "status": 500},
+        {"effect": "answer", "status": 429},
+        {"effect": "not-served"},
+        {"effect": "lose-reply"},
+    ],
+    ids=["refuses", "has no write left", "says yes and does nothing", "its answer is lost"],
+)
+def test_where_one_service_does_not_switch_all_stay_and_no_database_is_touched(
+    site: Site, fault: dict[str, Any]
+) -> None:
+    before, old = site.active(), world.look(site.chain)
+    site.edge.fault(method="PUT", path=f"/service/{site.ids['talk']}/version/.*/activate",
+                    times=1, **fault)  # fmt: skip
+    done = site.apply("flip")
+    assert done.verdict == "aborted", done.problem
+    assert site.active() == before
+    assert site.serves("old")
+    assert world.look(site.chain) == old
+    assert "fence" not in done.happened("started")
+    again = site.apply("flip")
+    assert again.verdict == "done", again.problem
+    assert site.serves("new")
+
+
+def test_points_of_presence_that_follow_late_are_waited_for(site: Site) -> None:
+    site.edge.settings(spread=[0, 1200])
+    done = site.apply("flip")
+    assert done.verdict == "done", done.problem
+    assert site.serves("new")
+
+
+def test_points_of_presence_that_do_not_follow_in_time_send_everybody_back(site: Site) -> None:
+    before = site.active()
+    site.edge.settings(spread=[5000, 5000])
+    done = site.apply("flip")
+    assert done.verdict == "aborted", done.problem
+    assert done.problem["kind"] == "deadline"
+    assert site.active() == before
+    assert world.writable(site.chain) == ["old-db1"]
+
+
+def test_a_version_that_somebody_activated_in_between_is_left_alone(site: Site) -> None:
+    command = direct.Command(site.pillar, "apply", phase="flip")
+    command.until("done", "edge.docs.staged")
+    foreign = site.edge.point_backend(site.ids["docs"], "store", weight=2)
+    site.edge.activate(site.ids["docs"], foreign)
+    done = command.wait()
+    assert done.verdict == "aborted", done.problem
+    assert done.problem["kind"] == "drift"
+    assert str(foreign) in done.problem["message"]
+    assert site.active()["docs"] == foreign
+    assert site.serves("old")
+
+
+def test_an_address_that_no_node_owns_is_found_before_anybody_is_bothered(site: Site) -> None:
+    del site.pillar["edge"]["services"]["docs"]["leave"]
+    done = site.apply("flip")
+    assert done.problem["kind"] == "refused"
+    assert "127.0.0.99" in done.problem["message"]
+    assert {entry["method"] for entry in site.edge.log()} <= READS
+
+
+def test_a_staging_that_died_is_finished_and_not_doubled(site: Site) -> None:
+    drafts = len(site.edge.must("GET", f"/service/{site.ids['docs']}/version"))
+    site.edge.fault("answer", status=500, method="PUT", path=".*/backend/app1", times=3)
+    done = site.apply("flip")
+    assert done.verdict == "aborted", done.problem
+    done = site.apply("flip")
+    assert done.verdict == "done", done.problem
+    assert len(site.edge.must("GET", f"/service/{site.ids['docs']}/version")) == drafts + 1
+
+
+def test_what_was_cached_before_the_switch_does_not_live_on(site: Site) -> None:
+    assert site.served("docs", "/cached") == ["old", "old"]
+    assert site.apply("flip").verdict == "done"
+    assert site.served("docs", "/cached") == ["new", "new"]
+
+
+def test_the_token_stands_nowhere(site: Site) -> None:
+    site.edge.fault("answer", status=500, method="PUT", path=".*/activate", times=1)
+    done = site.apply("flip")
+    assert site.edge.token not in str(done.answer) + str(done.events)
+    for path in Path(site.pillar["state_dir"]).rglob("*"):
+        assert not path.is_file() or site.edge.token not in path.read_text()

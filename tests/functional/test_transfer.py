@@ -1,0 +1,169 @@
+"""The main promise: flip, revert and flip again, by Salt, while somebody writes from outside."""
+
+from __future__ import annotations
+
+import time
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+from tests.lab.salt import Ran, SaltMaster
+from tests.lab.writer import Writer, judge
+
+
+def _transfer(master: SaltMaster, phase: str) -> Ran:
+    ran = master.run("state.orchestrate", f"migrate.{phase}")
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert ran.states[phase]["result"] is True
+    return ran
+
+
+def _plan(chain: Chain, phase: str) -> list[str]:
+    planned = direct.run(chain.pillar(), "plan", phase=phase)
+    assert planned.rc == 0, planned.problem
+    return [change["step"] for change in planned.answer["changes"]]
+
+
+def _agree(chain: Chain) -> None:
+    chain.settle()
+    sums = chain.checksums()
+    assert len(set(sums.values())) == 1, sums
+    assert 0 not in sums.values()
+
+
+def test_flip_revert_flip_lose_nothing_and_the_declared_chain_stands_in_between(
+    fresh_chain: Chain, salt_master: SaltMaster
+) -> None:
+    with Writer(fresh_chain, threads=2) as writer:
+        time.sleep(0.3)
+        _transfer(salt_master, "flip")
+        assert fresh_chain.serving() is fresh_chain.new
+        assert _plan(fresh_chain, "flip") == []
+        time.sleep(0.3)
+        _transfer(salt_master, "revert")
+        assert fresh_chain.serving() is fresh_chain.old
+        assert world.sources(fresh_chain) == world.declared(fresh_chain)
+        assert _plan(fresh_chain, "revert") == []
+        time.sleep(0.3)
+        _transfer(salt_master, "flip")
+        time.sleep(0.3)
+    assert fresh_chain.serving() is fresh_chain.new
+    verdict = judge(fresh_chain, writer.results)
+    assert verdict.acknowledged > 1000
+    assert verdict.lost == []
+    assert verdict.duplicated == []
+    _agree(fresh_chain)
+
+
+def test_a_phase_that_is_done_moves_nobody(fresh_chain: Chain, salt_master: SaltMaster) -> None:
+    with Writer(fresh_chain, threads=1) as writer:
+        # Never flipped: it only writes down what the old side's roles are.
+        reverted = _transfer(salt_master, "revert").states["revert"]["changes"]
+        assert not {"fence", "promotion"} & set(reverted)
+        again = _transfer(salt_master, "revert").states["revert"]
+    assert [side for side, _ in writer.results.refused if side == "old"] == []
+    assert again["changes"] == {}
+    assert "already so" in again["comment"]
+    assert direct.run(fresh_chain.pillar(), "apply", phase="flip").verdict == "done"
+    ran = salt_master.run("migrate.flip")
+    assert ran.rc == 0
+    assert ran.answer["verdict"] == "unchanged"
+
+
+def test_a_writer_that_never_pauses_is_closed_out_for_less_than_a_fifth_of_a_second(
+    fresh_chain: Chain,
+) -> None:
+    for _ in range(2):
+        for phase in ("flip", "revert"):
+            with Writer(fresh_chain) as writer:
+                time.sleep(0.3)
+                done = direct.run(fresh_chain.pillar(), "apply", phase=phase)
+                time.sleep(0.2)
+            assert done.verdict == "done", done.problem
+            verdict = judge(fresh_chain, writer.results)
+            assert (verdict.lost, verdict.duplicated) == ([], [])
+            assert verdict.write_gap_ms is not None
+            assert 0 < verdict.write_gap_ms < 200
+            run = done.answer["report"]["runs"][0]
+            assert 0 < run["window_ms"] < verdict.write_gap_ms + 5
+    _agree(fresh_chain)
+
+
+def test_a_revert_after_hours_of_writes_carries_them_all_home(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+    for _ in range(20):
+        row = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'new',SYSDATE(6));"
+        fresh_chain.new.run(row * 50)
+    assert direct.run(pillar, "apply", phase="revert").verdict == "done"
+    assert fresh_chain.old.value("SELECT COUNT(*) FROM site.writes WHERE run = 1") == 1000
+    _agree(fresh_chain)
+
+
+def test_both_primaries_keep_their_roles_over_a_restart_of_every_server(
+    fresh_chain: Chain,
+) -> None:
+    assert direct.run(fresh_chain.pillar(), "apply", phase="flip").verdict == "done"
+    for server in fresh_chain.servers.values():
+        server.restart()
+    assert world.writable(fresh_chain) == ["new-db1"]
+    fresh_chain.new.run("INSERT INTO site.writes VALUES (NULL, 1, 1, 1, 'new', SYSDATE(6))")
+    _agree(fresh_chain)
+    assert _plan(fresh_chain, "flip") == []
+    assert direct.run(fresh_chain.pillar(), "apply", phase="revert").verdict == "done"
+    for server in fresh_chain.servers.values():
+        server.restart()
+    assert world.writable(fresh_chain) == ["old-db1"]
+    assert world.sources(fresh_chain) == world.declared(fresh_chain)
+
+
+def test_a_fenced_server_that_is_down_at_the_end_of_a_flip_comes_up_fenced(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"replication": 1500}
+    flip = direct.Command(pillar, "apply", phase="flip")
+    flip.until("committed")
+    fresh_chain.old.kill()
+    # Whether it had already been finished: the role is what counts.
+    assert flip.wait().verdict in ("stopped", "done")
+    assert fresh_chain.serving() is fresh_chain.new
+    fresh_chain.old.start()
+    assert fresh_chain.old.value("SELECT @@global.read_only") == 1
+    again = direct.run(pillar, "apply", phase="flip")
+    assert again.verdict in ("done", "unchanged"), again.problem
+    assert direct.run(pillar, "apply", phase="revert").verdict == "done"
+
+
+def test_the_plan_shows_what_somebody_changed_after_the_flip(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+    replica, relay = fresh_chain["new-db2"], fresh_chain["relay"]
+    replica.run("STOP SLAVE; RESET SLAVE ALL")
+    fresh_chain.replicate(replica, relay)
+    planned = direct.run(pillar, "plan", phase="flip").answer["changes"]
+    changed = {change["step"]: (change["old"], change["new"]) for change in planned}
+    assert changed["source.new-db2"] == (
+        {"source": f"{relay.address}:{relay.port}", "running": True},
+        {"source": f"{fresh_chain.new.address}:{relay.port}", "running": True},
+    )
+    fresh_chain.notice_path("old").unlink()
+    assert "notice.old" in _plan(fresh_chain, "flip")
+
+
+def test_what_somebody_changed_after_the_flip_is_mended_by_the_same_command(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+    replica = fresh_chain["new-db2"]
+    replica.run("STOP SLAVE; RESET SLAVE ALL")
+    fresh_chain.replicate(replica, fresh_chain["relay"])
+    fresh_chain.notice_path("old").unlink()
+    with Writer(fresh_chain, threads=1) as writer:
+        time.sleep(0.2)
+        mended = direct.run(pillar, "apply", phase="flip")
+        time.sleep(0.2)
+    assert mended.verdict == "done", mended.problem
+    assert _plan(fresh_chain, "flip") == []
+    refused = [at for side, at in writer.results.refused if side == "new"]
+    assert refused == [], "nobody on the new primary is bothered"

@@ -23,7 +23,9 @@ pub fn record_written(records: u64) {
 pub fn step(step: &str, moment: Moment) -> Result<()> {
     let wanted = if moment == Moment::Before { "fail-before" } else { "fail-after" };
     match order() {
-        Some((what, which)) if what == wanted && which == step => Err(Error::remote("drill", format!("{wanted} {step}"))),
+        Some((what, which)) if what == wanted && which == step => {
+            Err(Error::remote("drill", format!("{wanted} {step}")))
+        }
         _ => Ok(()),
     }
 }

@@ -102,6 +102,8 @@ fn lines(findings: &[Finding]) -> String {
     findings
         .iter()
         .filter(|finding| finding.blocking)
-        .map(|finding| format!("\n  [{}] {}: {}; mend: {}", finding.topic, finding.subject, finding.found, finding.mend))
+        .map(|finding| {
+            format!("\n  [{}] {}: {}; mend: {}", finding.topic, finding.subject, finding.found, finding.mend)
+        })
         .collect()
 }

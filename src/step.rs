@@ -92,7 +92,12 @@ pub(crate) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub(crate) trait Erased {
     fn observe(&self) -> Local<'_, Result<Seen<Value, Value>>>;
     fn want<'a>(&'a self, earlier: &'a Earlier) -> Local<'a, Result<Value>>;
-    fn set<'a>(&'a self, permit: &'a Permit, to: &'a Value, earlier: &'a Earlier) -> Local<'a, Result<Seen<Value, Value>>>;
+    fn set<'a>(
+        &'a self,
+        permit: &'a Permit,
+        to: &'a Value,
+        earlier: &'a Earlier,
+    ) -> Local<'a, Result<Seen<Value, Value>>>;
     fn undo(&self) -> Result<Undo<Value>>;
     fn compares_and_sets(&self) -> bool;
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool;
@@ -107,7 +112,12 @@ impl<S: Step> Erased for S {
         Box::pin(async { to_json(&Step::want(self, earlier).await?) })
     }
 
-    fn set<'a>(&'a self, permit: &'a Permit, to: &'a Value, earlier: &'a Earlier) -> Local<'a, Result<Seen<Value, Value>>> {
+    fn set<'a>(
+        &'a self,
+        permit: &'a Permit,
+        to: &'a Value,
+        earlier: &'a Earlier,
+    ) -> Local<'a, Result<Seen<Value, Value>>> {
         Box::pin(async {
             let to = serde_json::from_value(to.clone())
                 .map_err(|error| Error::Journal(format!("the journaled value does not fit: {error}")))?;

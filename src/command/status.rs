@@ -25,9 +25,13 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
                 if !status.other_channels.is_empty() {
                     alarms.push(format!("{name}: left-over channels {}", status.other_channels.join(", ")));
                 }
-                let domains: Vec<u32> = crate::database::gtid::Position::read(&status.binlog_state)?.domains().collect();
+                let domains: Vec<u32> =
+                    crate::database::gtid::Position::read(&status.binlog_state)?.domains().collect();
                 if status.read_only && domains.contains(&settings.databases.quarantine_domain) {
-                    alarms.push(format!("{name}: somebody wrote on it while it was fenced (domain {} in its binlog)", settings.databases.quarantine_domain));
+                    alarms.push(format!(
+                        "{name}: somebody wrote on it while it was fenced (domain {} in its binlog)",
+                        settings.databases.quarantine_domain
+                    ));
                 }
                 shown.insert(
                     name.clone(),
@@ -62,10 +66,15 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
     let last = standing.last.map(|run| {
         let open = run.finished.is_none();
         if open && standing.holder.is_none() {
-            alarms.push(format!("run {} was not finished: run migrate.{} again, or salt-run migrate.abort", run.run, run.phase));
+            alarms.push(format!(
+                "run {} was not finished: run migrate.{} again, or salt-run migrate.abort",
+                run.run, run.phase
+            ));
         }
         json!({"run": run.run, "phase": run.phase, "committed": run.committed, "aborting": run.aborting,
                "finished": run.finished, "problems": run.problems})
     });
-    Ok(json!({"primary": primary, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}))
+    Ok(
+        json!({"primary": primary, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}),
+    )
 }

@@ -47,14 +47,19 @@ impl Position {
 
 impl std::fmt::Display for Position {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> = self.0.values().map(|gtid| format!("{}-{}-{}", gtid.domain, gtid.server, gtid.sequence)).collect();
+        let parts: Vec<String> =
+            self.0.values().map(|gtid| format!("{}-{}-{}", gtid.domain, gtid.server, gtid.sequence)).collect();
         formatter.write_str(&parts.join(","))
     }
 }
 
 fn gtid(text: &str) -> Option<Gtid> {
     let mut parts = text.split('-');
-    let gtid = Gtid { domain: parts.next()?.parse().ok()?, server: parts.next()?.parse().ok()?, sequence: parts.next()?.parse().ok()? };
+    let gtid = Gtid {
+        domain: parts.next()?.parse().ok()?,
+        server: parts.next()?.parse().ok()?,
+        sequence: parts.next()?.parse().ok()?,
+    };
     parts.next().is_none().then_some(gtid)
 }
 

@@ -14,7 +14,8 @@ impl Server {
                    OR (PRIVILEGE_TYPE = 'SUPER' AND NOT EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES \
                        WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN'))";
         let sets = self.session.packet(sql).await?;
-        let grantees = sets.iter().flatten().map(|row| self.field(row, "grantee").map(|grantee| grantee.replace('\'', "")));
+        let grantees =
+            sets.iter().flatten().map(|row| self.field(row, "grantee").map(|grantee| grantee.replace('\'', "")));
         grantees.collect()
     }
 
@@ -53,7 +54,9 @@ impl Server {
 
     /// Tells whether the marker's account can write its row: by the grant, without writing.
     pub async fn has_marker_table(&self) -> Result<bool> {
-        let sql = format!("SELECT COUNT(*) AS tables FROM information_schema.TABLES WHERE TABLE_SCHEMA='{SCHEMA}' AND TABLE_NAME='marker'");
+        let sql = format!(
+            "SELECT COUNT(*) AS tables FROM information_schema.TABLES WHERE TABLE_SCHEMA='{SCHEMA}' AND TABLE_NAME='marker'"
+        );
         let row = self.session.row(&sql).await?;
         Ok(self.number::<u32>(&row, "tables")? == 1)
     }

@@ -148,7 +148,11 @@ impl Server {
         if Position::read(self.field(&current, "position")?)?.contains(&wanted) {
             return Ok(true);
         }
-        let sql = format!("SELECT MASTER_GTID_WAIT({}, {}) AS waited", super::quote::text(position), seconds(limit_ms.min(4_000)));
+        let sql = format!(
+            "SELECT MASTER_GTID_WAIT({}, {}) AS waited",
+            super::quote::text(position),
+            seconds(limit_ms.min(4_000))
+        );
         let mut left = limit_ms;
         loop {
             let row = self.session.row(&sql).await?;
@@ -163,7 +167,9 @@ impl Server {
     }
 
     pub(super) fn field<'a>(&self, row: &'a Record, key: &str) -> Result<&'a str> {
-        row.get(key).and_then(Option::as_deref).ok_or_else(|| Error::remote(&self.name, format!("it does not tell {key}")))
+        row.get(key)
+            .and_then(Option::as_deref)
+            .ok_or_else(|| Error::remote(&self.name, format!("it does not tell {key}")))
     }
 
     pub(super) fn number<N: std::str::FromStr>(&self, row: &Record, key: &str) -> Result<N> {

@@ -40,7 +40,10 @@ impl Session {
         let endpoint = self.endpoint.clone();
         let job: Job = Box::new(move |connection| {
             let result = run(connection, &endpoint, &sql);
-            if matches!(result, Err(mysql::Error::IoError(_) | mysql::Error::DriverError(_) | mysql::Error::CodecError(_))) {
+            if matches!(
+                result,
+                Err(mysql::Error::IoError(_) | mysql::Error::DriverError(_) | mysql::Error::CodecError(_))
+            ) {
                 *connection = None;
             }
             let _ = reply.send(result);
@@ -86,7 +89,9 @@ impl Session {
             mysql::Error::MySqlError(server) if matches!(server.code, 1969 | 1317) => {
                 Error::Deadline { what: format!("{name}: a statement"), limit_ms: self.endpoint.statement_ms }
             }
-            mysql::Error::MySqlError(server) => Error::remote(name, format!("error {}: {}", server.code, server.message)),
+            mysql::Error::MySqlError(server) => {
+                Error::remote(name, format!("error {}: {}", server.code, server.message))
+            }
             other => Error::remote(name, format!("{} ({})", other, self.endpoint.place())),
         }
     }
@@ -114,7 +119,9 @@ fn open(endpoint: &Endpoint) -> mysql::Result<Conn> {
     // A wait of the server may take its whole deadline, and its answer must still be heard.
     let read = Duration::from_millis(endpoint.statement_ms) + timeout;
     let tls = endpoint.tls.as_ref().map(|tls| {
-        SslOpts::default().with_root_cert_path(Some(tls.ca.clone())).with_danger_skip_domain_validation(!tls.verify_hostname)
+        SslOpts::default()
+            .with_root_cert_path(Some(tls.ca.clone()))
+            .with_danger_skip_domain_validation(!tls.verify_hostname)
     });
     let mut options = OptsBuilder::new()
         .ip_or_hostname(Some(endpoint.address.to_string()))

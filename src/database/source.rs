@@ -34,8 +34,18 @@ pub struct Channel {
 impl Channel {
     pub(super) fn read(server: &Server, row: &Record) -> Result<Self> {
         let word = |key: &str| row.get(key).and_then(Option::as_deref).unwrap_or_default().to_owned();
-        let error = [word("Last_IO_Error"), word("Last_SQL_Error")].into_iter().filter(|error| !error.is_empty()).collect::<Vec<_>>();
-        let filters = ["Replicate_Do_DB", "Replicate_Ignore_DB", "Replicate_Do_Table", "Replicate_Ignore_Table", "Replicate_Wild_Do_Table", "Replicate_Wild_Ignore_Table"];
+        let error = [word("Last_IO_Error"), word("Last_SQL_Error")]
+            .into_iter()
+            .filter(|error| !error.is_empty())
+            .collect::<Vec<_>>();
+        let filters = [
+            "Replicate_Do_DB",
+            "Replicate_Ignore_DB",
+            "Replicate_Do_Table",
+            "Replicate_Ignore_Table",
+            "Replicate_Wild_Do_Table",
+            "Replicate_Wild_Ignore_Table",
+        ];
         Ok(Self {
             source: format!("{}:{}", server.field(row, "Master_Host")?, server.field(row, "Master_Port")?),
             source_id: server.number(row, "Master_Server_Id")?,
@@ -43,7 +53,12 @@ impl Channel {
             applying: word("Slave_SQL_Running") == "Yes",
             error: error.join("; "),
             delay: word("SQL_Delay").parse().unwrap_or(0),
-            filters: filters.into_iter().map(|key| (key, word(key))).filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")).collect(),
+            filters: filters
+                .into_iter()
+                .map(|key| (key, word(key)))
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
         })
     }
 
@@ -65,10 +80,14 @@ impl Server {
         self.session.packet("STOP SLAVE").await?;
         let position = self.status().await?.position;
         if !source.has(&position, limit).await? {
-            return Err(Error::Deadline { what: format!("{}: receiving what {} has ({position})", source.name, self.name), limit_ms: limit });
+            return Err(Error::Deadline {
+                what: format!("{}: receiving what {} has ({position})", source.name, self.name),
+                limit_ms: limit,
+            });
         }
         let demote = if former_primary { ", MASTER_DEMOTE_TO_SLAVE=1" } else { "" };
-        let change = format!("CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos{demote}; START SLAVE", self.connection_to(source));
+        let change =
+            format!("CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos{demote}; START SLAVE", self.connection_to(source));
         self.unlogged(&change).await?;
         self.runs("", limit, Channel::healthy).await
     }
@@ -114,7 +133,10 @@ impl Server {
         let account = &databases.accounts.replication;
         let tls = databases.tls.as_ref().map_or_else(String::new, |tls| {
             let verify = u8::from(tls.verify_hostname);
-            format!(", MASTER_SSL=1, MASTER_SSL_CA={}, MASTER_SSL_VERIFY_SERVER_CERT={verify}", text(&tls.ca.to_string_lossy()))
+            format!(
+                ", MASTER_SSL=1, MASTER_SSL_CA={}, MASTER_SSL_VERIFY_SERVER_CERT={verify}",
+                text(&tls.ca.to_string_lossy())
+            )
         });
         format!(
             "MASTER_HOST={}, MASTER_PORT={}, MASTER_USER={}, MASTER_PASSWORD={}, MASTER_CONNECT_RETRY=1{tls}",
@@ -138,7 +160,10 @@ impl Server {
         let until = Instant::now() + Duration::from_millis(limit_ms);
         loop {
             let sets = self.session.packet("SHOW ALL SLAVES STATUS").await?;
-            let row = sets.iter().flatten().find(|row| row.get("Connection_name").and_then(Option::as_deref) == Some(channel));
+            let row = sets
+                .iter()
+                .flatten()
+                .find(|row| row.get("Connection_name").and_then(Option::as_deref) == Some(channel));
             let seen = row.map(|row| Channel::read(self, row)).transpose()?;
             match seen {
                 Some(seen) if good(&seen) => return Ok(()),
@@ -146,7 +171,10 @@ impl Server {
                     return Err(Error::remote(&self.name, format!("cannot follow {}: {}", seen.source, seen.error)));
                 }
                 Some(seen) if Instant::now() >= until => {
-                    let what = format!("{}: following {} (receiving {}, applying {}, {})", self.name, seen.source, seen.receiving, seen.applying, seen.error);
+                    let what = format!(
+                        "{}: following {} (receiving {}, applying {}, {})",
+                        self.name, seen.source, seen.receiving, seen.applying, seen.error
+                    );
                     return Err(Error::Deadline { what, limit_ms });
                 }
                 None if Instant::now() >= until => return Err(Error::remote(&self.name, "the channel is gone")),

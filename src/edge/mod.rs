@@ -83,7 +83,12 @@ impl Fastly {
             .map(|version| {
                 let flag = |key: &str| version.get(key).and_then(Value::as_bool).unwrap_or(false);
                 let comment = version.get("comment").and_then(Value::as_str).unwrap_or_default().to_owned();
-                Ok(Version { number: number(version, "number")?, active: flag("active"), locked: flag("locked"), comment })
+                Ok(Version {
+                    number: number(version, "number")?,
+                    active: flag("active"),
+                    locked: flag("locked"),
+                    comment,
+                })
             })
             .collect()
     }
@@ -92,7 +97,9 @@ impl Fastly {
     pub async fn backends(&self, service: &str, version: u64) -> Result<BTreeMap<String, String>> {
         let list = self.get(&format!("/service/{service}/version/{version}/backend")).await?;
         let list = list.as_array().ok_or_else(|| Error::remote("edge", "the list of backends is no list"))?;
-        list.iter().map(|backend| Ok((text(backend, "name")?.to_owned(), text(backend, "address")?.to_owned()))).collect()
+        list.iter()
+            .map(|backend| Ok((text(backend, "name")?.to_owned(), text(backend, "address")?.to_owned())))
+            .collect()
     }
 
     /// Copies a version into a new, editable one, and returns its number.
@@ -103,11 +110,20 @@ impl Fastly {
 
     /// Writes the comment of a version, which is our mark.
     pub async fn comment(&self, _permit: &Permit, service: &str, version: u64, comment: &str) -> Result<()> {
-        self.write(Method::PUT, &format!("/service/{service}/version/{version}"), &[("comment", comment)]).await.map(|_| ())
+        self.write(Method::PUT, &format!("/service/{service}/version/{version}"), &[("comment", comment)])
+            .await
+            .map(|_| ())
     }
 
     /// Points one backend of an editable version somewhere else; everything else of it stays.
-    pub async fn point(&self, _permit: &Permit, service: &str, version: u64, backend: &str, address: &str) -> Result<()> {
+    pub async fn point(
+        &self,
+        _permit: &Permit,
+        service: &str,
+        version: u64,
+        backend: &str,
+        address: &str,
+    ) -> Result<()> {
         let path = format!("/service/{service}/version/{version}/backend/{}", escaped(backend));
         self.write(Method::PUT, &path, &[("address", address)]).await.map(|_| ())
     }
@@ -211,12 +227,16 @@ fn words(error: &reqwest::Error) -> String {
 fn number(value: &Value, key: &str) -> Result<u64> {
     // The API writes numbers as texts in some kinds of objects.
     let found = value.get(key);
-    let number = found.and_then(Value::as_u64).or_else(|| found.and_then(Value::as_str).and_then(|text| text.parse().ok()));
+    let number =
+        found.and_then(Value::as_u64).or_else(|| found.and_then(Value::as_str).and_then(|text| text.parse().ok()));
     number.ok_or_else(|| Error::remote("edge", format!("an answer does not tell {key}")))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
-    value.get(key).and_then(Value::as_str).ok_or_else(|| Error::remote("edge", format!("an answer does not tell {key}")))
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .ok_or_else(|| Error::remote("edge", format!("an answer does not tell {key}")))
 }
 
 /// Escapes a name for a path.

@@ -31,9 +31,11 @@ impl Prober {
         let url = reqwest::Url::parse(&probe.url).map_err(|_| wrong("url", &probe.url, "a URL"))?;
         let host = url.host_str().ok_or_else(|| wrong("url", &probe.url, "a URL with a host"))?.to_owned();
         let mut clients = Vec::new();
-        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::remote("edge", words(&error)));
+        let build =
+            |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::remote("edge", words(&error)));
         for address in &probe.addresses {
-            let socket = address.parse::<SocketAddr>().or_else(|_| address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
+            let socket =
+                address.parse::<SocketAddr>().or_else(|_| address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
             let socket = socket.map_err(|_| wrong("addresses", address, "ip or ip:port"))?;
             clients.push((address.clone(), build(client().resolve(&host, socket))?));
         }
@@ -49,7 +51,8 @@ impl Prober {
     /// [`Error::Deadline`] with what each that is late serves instead.
     pub async fn serves(&self, version: &str, everywhere: bool, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
-        let mut waiting: FuturesUnordered<_> = self.clients.iter().map(|(name, client)| self.one(name, client, version, until)).collect();
+        let mut waiting: FuturesUnordered<_> =
+            self.clients.iter().map(|(name, client)| self.one(name, client, version, until)).collect();
         let mut late = Vec::new();
         let mut seen = 0;
         while let Some(result) = waiting.next().await {
@@ -67,7 +70,13 @@ impl Prober {
     }
 
     /// Asks one point of presence again and again: there is nothing at the edge that could be waited on.
-    async fn one(&self, name: &str, client: &reqwest::Client, version: &str, until: Instant) -> std::result::Result<(), String> {
+    async fn one(
+        &self,
+        name: &str,
+        client: &reqwest::Client,
+        version: &str,
+        until: Instant,
+    ) -> std::result::Result<(), String> {
         loop {
             let answer = client.get(&self.probe.url).header("cache-control", "no-cache").send().await;
             let instead = match answer {

@@ -68,7 +68,8 @@ impl Run<'_> {
         }
         let problems: Vec<String> = failed.iter().map(|(id, error)| format!("{id}: {error}")).collect();
         let waiting: Vec<&str> = open.keys().filter(|id| !failed.contains_key(*id)).map(String::as_str).collect();
-        let behind = if waiting.is_empty() { String::new() } else { format!("; waiting for these: {}", waiting.join(", ")) };
+        let behind =
+            if waiting.is_empty() { String::new() } else { format!("; waiting for these: {}", waiting.join(", ")) };
         Err(Error::NotUndone(format!("{}{behind}", problems.join("; "))))
     }
 
@@ -90,7 +91,12 @@ impl Run<'_> {
         let clock = Instant::now();
         let attempt = async || {
             let seen = node.step.observe().await?;
-            let drift = |found: &Value| Error::Drift { step: id.to_owned(), old: new.to_string(), new: old.to_string(), found: found.to_string() };
+            let drift = |found: &Value| Error::Drift {
+                step: id.to_owned(),
+                old: new.to_string(),
+                new: old.to_string(),
+                found: found.to_string(),
+            };
             if foreign(node, &seen.fact, old, new) {
                 return Err(drift(&seen.fact));
             }

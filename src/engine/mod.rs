@@ -91,7 +91,10 @@ impl Graph {
     }
 
     fn node(&self, id: &str) -> Result<&Node> {
-        self.nodes.iter().find(|node| node.id == id).ok_or_else(|| Error::Journal(format!("the phase {} has no step {id}", self.phase)))
+        self.nodes
+            .iter()
+            .find(|node| node.id == id)
+            .ok_or_else(|| Error::Journal(format!("the phase {} has no step {id}", self.phase)))
     }
 
     /// Refuses a graph in which a step comes after, or serves, what is not there, or after what comes later.

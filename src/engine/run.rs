@@ -61,7 +61,13 @@ pub struct Report {
 ///
 /// # Errors
 /// Whatever stood in the way before the first step; later failures are in the report.
-pub async fn apply(graph: &Graph, state_dir: &Path, settings_hash: &str, abort_within: Duration, outside: &Outside) -> Result<Report> {
+pub async fn apply(
+    graph: &Graph,
+    state_dir: &Path,
+    settings_hash: &str,
+    abort_within: Duration,
+    outside: &Outside,
+) -> Result<Report> {
     let plan = plan(graph).await?;
     if plan.refused() {
         return Err(Error::Refused(plan.findings));
@@ -126,7 +132,13 @@ pub async fn rescue(graph: &Graph, state: RunState, abort_within: Duration, outs
     run.recall();
     match run.settle_commit().await {
         // It passed the commit point, so the source is rightly fenced, and the rest is the other process's to finish.
-        Ok(true) => return run.report(Verdict::Stopped, Some(Error::Committed("the run passed its commit point".into())), Plan::default()),
+        Ok(true) => {
+            return run.report(
+                Verdict::Stopped,
+                Some(Error::Committed("the run passed its commit point".into())),
+                Plan::default(),
+            );
+        }
         Err(undecided) => return run.report(Verdict::Stopped, Some(undecided), Plan::default()),
         Ok(false) => {}
     }
@@ -286,7 +298,9 @@ impl<'a> Run<'a> {
                 // First, for people wait for it.
                 for (node, rest) in self.releasable() {
                     self.released.borrow_mut().insert(node.id.clone());
-                    running.push(Box::pin(async move { (Work::Release(node.id.clone()), self.release(node, rest).await) }));
+                    running.push(Box::pin(
+                        async move { (Work::Release(node.id.clone()), self.release(node, rest).await) },
+                    ));
                 }
                 for node in self.ready() {
                     self.progress.borrow_mut().insert(node.id.clone(), Progress::Running);
@@ -366,7 +380,12 @@ impl<'a> Run<'a> {
             _ => node.step.observe().await?,
         };
         let drift = |old: &Value, new: &Value, found: &Value| {
-            Err(Error::Drift { step: node.id.clone(), old: old.to_string(), new: new.to_string(), found: found.to_string() })
+            Err(Error::Drift {
+                step: node.id.clone(),
+                old: old.to_string(),
+                new: new.to_string(),
+                found: found.to_string(),
+            })
         };
         let (permit, want) = match recorded {
             Some(StepState::Done { old, new, .. }) => {
@@ -425,11 +444,20 @@ impl<'a> Run<'a> {
 
     async fn release(&self, node: &Node, rest: Value) -> Result<()> {
         let clock = Instant::now();
-        let permit = self.journal.borrow().permit(&node.id).ok_or_else(|| Error::Journal(format!("{} was not started", node.id)))?;
+        let permit = self
+            .journal
+            .borrow()
+            .permit(&node.id)
+            .ok_or_else(|| Error::Journal(format!("{} was not started", node.id)))?;
         let earlier = self.earlier.borrow().clone();
         let now = node.step.set(&permit, &rest, &earlier).await?;
         if now.fact != rest {
-            return Err(Error::Drift { step: node.id.clone(), old: rest.to_string(), new: rest.to_string(), found: now.fact.to_string() });
+            return Err(Error::Drift {
+                step: node.id.clone(),
+                old: rest.to_string(),
+                new: rest.to_string(),
+                found: now.fact.to_string(),
+            });
         }
         self.journal.borrow_mut().note(Record::Released { step: node.id.clone(), fact: rest.clone() })?;
         self.tell(Happening::Released, Some(&node.id), rest, Some(clock.elapsed()));
@@ -454,13 +482,17 @@ impl<'a> Run<'a> {
                 match node.step.observe().await {
                     Ok(seen) => break seen,
                     Err(error) if Instant::now() >= until => {
-                        return Err(Error::Undecided(format!("whether {} took effect cannot be seen ({error}); nothing was taken back", node.id)));
+                        return Err(Error::Undecided(format!(
+                            "whether {} took effect cannot be seen ({error}); nothing was taken back",
+                            node.id
+                        )));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
             };
             if seen.fact == new {
-                let was_done = matches!(self.journal.borrow().state().steps.get(&node.id), Some(StepState::Done { .. }));
+                let was_done =
+                    matches!(self.journal.borrow().state().steps.get(&node.id), Some(StepState::Done { .. }));
                 let recorded = if was_done {
                     self.journal.borrow_mut().note(Record::Committed { step: node.id.clone() })
                 } else {

@@ -61,7 +61,8 @@ impl RunState {
     pub fn next(&self, record: &Record) -> Result<Self> {
         let mut next = self.clone();
         next.records += 1;
-        let illegal = |why: &str| Err(Error::Journal(format!("record {} of run {}: {why}: {record:?}", next.records, self.run)));
+        let illegal =
+            |why: &str| Err(Error::Journal(format!("record {} of run {}: {why}: {record:?}", next.records, self.run)));
         if self.finished.is_some() {
             return illegal("the run is finished");
         }
@@ -141,7 +142,10 @@ impl RunState {
 
     /// Names the steps that may have changed the world.
     pub fn started(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter(|(_, state)| !matches!(state, StepState::Unchanged { .. })).map(|(step, _)| step.as_str())
+        self.steps
+            .iter()
+            .filter(|(_, state)| !matches!(state, StepState::Unchanged { .. }))
+            .map(|(step, _)| step.as_str())
     }
 
     /// Notes when a record that was read back was written.

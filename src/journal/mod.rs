@@ -170,7 +170,11 @@ impl Journal {
 
 /// Reads every run, the oldest first, without the lock.
 pub fn runs(state_dir: &Path) -> Result<Vec<RunState>> {
-    paths(state_dir)?.iter().map(|path| read(path).map(|(state, _)| state)).filter(|run| !matches!(run, Ok(state) if state.run.is_empty())).collect()
+    paths(state_dir)?
+        .iter()
+        .map(|path| read(path).map(|(state, _)| state))
+        .filter(|run| !matches!(run, Ok(state) if state.run.is_empty()))
+        .collect()
 }
 
 fn folder(state_dir: &Path) -> PathBuf {
@@ -210,7 +214,13 @@ fn read(path: &Path) -> Result<(RunState, u64)> {
             }
             // Only the last line can be torn by a crash: what follows a bad one would rest on sand.
             _ if whole + line.len() == text.len() => break,
-            _ => return Err(Error::Journal(format!("{}: line {} is damaged; restore it from a backup", path.display(), number + 1))),
+            _ => {
+                return Err(Error::Journal(format!(
+                    "{}: line {} is damaged; restore it from a backup",
+                    path.display(),
+                    number + 1
+                )));
+            }
         }
         whole += line.len();
     }

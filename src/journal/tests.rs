@@ -70,7 +70,9 @@ fn only_the_owner_reads_it_and_one_run_holds_the_lock() {
     let path = folder.path().join("runs").join(format!("{}.jsonl", journal.state().run));
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     let held = Lock::take(folder.path(), "migrate.flip").unwrap();
-    assert!(matches!(Lock::take(folder.path(), "migrate.flip"), Err(Error::HeldByAnother(who)) if who.contains("migrate.flip")));
+    assert!(
+        matches!(Lock::take(folder.path(), "migrate.flip"), Err(Error::HeldByAnother(who)) if who.contains("migrate.flip"))
+    );
     assert!(Lock::holder(folder.path()).is_some());
     drop(held);
     assert!(Lock::holder(folder.path()).is_none());

@@ -11,7 +11,13 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
     let notices = |side: Side| notices(settings, side);
     let services = settings.edge.as_ref().map_or_else(
         || "  (no CDN service is named in the pillar)".to_owned(),
-        |edge| edge.services.iter().map(|(name, service)| format!("  {name} ({})", service.id)).collect::<Vec<_>>().join("\n"),
+        |edge| {
+            edge.services
+                .iter()
+                .map(|(name, service)| format!("  {name} ({})", service.id))
+                .collect::<Vec<_>>()
+                .join("\n")
+        },
     );
     format!(
         "BREAK GLASS: the move from {source} to {target} stands still, and nothing takes it back.\n\

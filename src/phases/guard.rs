@@ -87,7 +87,8 @@ fn overdue(settings: &Settings) -> Result<Option<RunState>> {
 
 /// Tells when a process is gone, however it went.
 fn death_of(process: i32) -> Result<oneshot::Receiver<()>> {
-    let gone = |error: rustix::io::Errno| Error::remote("guard", format!("process {process} cannot be watched: {error}"));
+    let gone =
+        |error: rustix::io::Errno| Error::remote("guard", format!("process {process} cannot be watched: {error}"));
     let process = Pid::from_raw(process).ok_or_else(|| Error::remote("guard", "no process to watch"))?;
     let handle = pidfd_open(process, PidfdFlags::empty()).map_err(gone)?;
     let (told, death) = oneshot::channel();

@@ -118,7 +118,13 @@ pub fn standing(settings: &Settings) -> Result<Standing> {
 }
 
 /// Finishes a run that died: the same phase goes on, another one goes back unless it is committed.
-async fn finish(journal: Journal, phase: Phase, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Report> {
+async fn finish(
+    journal: Journal,
+    phase: Phase,
+    settings: &Settings,
+    outside: &Outside,
+    guarded: bool,
+) -> Result<Report> {
     let graph = graph_of(&journal, settings, outside, guarded)?;
     let (run, committed) = (journal.state().run.clone(), journal.state().committed);
     if graph.phase == phase.name() || committed {

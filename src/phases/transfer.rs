@@ -15,8 +15,8 @@ use crate::settings::{Settings, Side};
 use crate::site::HostFile;
 use crate::steps::checks::{Check, Configuration, EdgeReady, Hosts, Privileges, Topology, Workload};
 use crate::steps::{
-    Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial, Promotion, Purged, QuarantineDomain, ReverseTrial,
-    Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
+    Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
+    Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -59,7 +59,14 @@ fn addresses(settings: &Settings, from: Side) -> BTreeMap<String, String> {
 ///
 /// # Errors
 /// A defect of the graph.
-pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outside, from: Side, guarded: bool) -> Result<Graph> {
+pub fn graph(
+    phase: &str,
+    settings: &Settings,
+    servers: &Servers,
+    outside: &Outside,
+    from: Side,
+    guarded: bool,
+) -> Result<Graph> {
     let mut transfer = Transfer {
         settings,
         servers,
@@ -88,11 +95,21 @@ impl Transfer<'_> {
         let mut known = databases.may_bypass_fence.clone();
         known.push(databases.accounts.admin.user.clone());
         let minions = self.minions();
-        let without_minion = all.iter().filter(|server| self.minion(server).is_none()).map(|server| server.name.clone()).collect();
-        let hosts = Hosts { outside: self.outside.clone(), minions, seconds: self.settings.notice.host_seconds, without_minion };
+        let without_minion =
+            all.iter().filter(|server| self.minion(server).is_none()).map(|server| server.name.clone()).collect();
+        let hosts = Hosts {
+            outside: self.outside.clone(),
+            minions,
+            seconds: self.settings.notice.host_seconds,
+            without_minion,
+        };
         let graph = &mut self.graph;
         graph.add("check.topology", Role::Check, Check(Topology { servers: all.clone(), from: self.from.clone() }));
-        graph.add("check.configuration", Role::Check, Check(Configuration { servers: all.clone(), primaries: primaries.clone() }));
+        graph.add(
+            "check.configuration",
+            Role::Check,
+            Check(Configuration { servers: all.clone(), primaries: primaries.clone() }),
+        );
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
         graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
         graph.add("check.hosts", Role::Check, Check(hosts));
@@ -153,8 +170,14 @@ impl Transfer<'_> {
             let activated = format!("edge.{name}");
             let everywhere = format!("{activated}.everywhere");
             let step = Everywhere { switch: switch.clone(), activated: activated.clone() };
-            self.graph.add(&everywhere, Role::Guard, step).after([activated.as_str(), ids::PROMOTION]).serves([&activated]);
-            self.graph.add(format!("{activated}.purged"), Role::Guard, Purged(switch.clone())).after([&everywhere]).serves([&activated]);
+            self.graph
+                .add(&everywhere, Role::Guard, step)
+                .after([activated.as_str(), ids::PROMOTION])
+                .serves([&activated]);
+            self.graph
+                .add(format!("{activated}.purged"), Role::Guard, Purged(switch.clone()))
+                .after([&everywhere])
+                .serves([&activated]);
         }
     }
 
@@ -175,9 +198,7 @@ impl Transfer<'_> {
         self.gate.push(id);
         self.graph.add("way-back-tried", Role::Guard, ReverseTrial { source: from.clone(), target: to.clone() });
         self.gate.push("way-back-tried".into());
-        self.graph
-            .add("decision", Role::Guard, Decision { target: to.clone() })
-            .after([format!("tables.{}", to.name)]);
+        self.graph.add("decision", Role::Guard, Decision { target: to.clone() }).after([format!("tables.{}", to.name)]);
         self.gate.push("decision".into());
         if let Some(id) = self.role_at_boot(&from, true, &[]) {
             self.gate.push(id);
@@ -192,7 +213,8 @@ impl Transfer<'_> {
     /// Keeps the page for the worst night on both primaries' hosts.
     fn break_glass(&mut self) {
         let path = self.settings.databases.break_glass_file.clone();
-        let mut hosts: Vec<String> = [&self.from, &self.to].into_iter().filter_map(|server| self.minion(server)).collect();
+        let mut hosts: Vec<String> =
+            [&self.from, &self.to].into_iter().filter_map(|server| self.minion(server)).collect();
         hosts.dedup();
         let step = HostFiles {
             outside: self.outside.clone(),
@@ -215,7 +237,8 @@ impl Transfer<'_> {
     fn window(&mut self) {
         let (from, to) = (self.from.clone(), self.to.clone());
         let gate = self.gate.clone();
-        let (new_notice, old_notice) = (format!("notice.{}", self.from_side.other().word()), format!("notice.{}", self.from_side.word()));
+        let (new_notice, old_notice) =
+            (format!("notice.{}", self.from_side.other().word()), format!("notice.{}", self.from_side.word()));
         let held = self.notice(self.from_side.other(), Some(vec![ids::PROMOTION.to_owned()]));
         self.graph.add(&new_notice, Role::Guard, held).after(&gate);
         let open_to_all: Vec<String> = gate.iter().chain([&new_notice]).cloned().collect();
@@ -228,15 +251,31 @@ impl Transfer<'_> {
         let time = Duration::from_millis(self.settings.notice.drain);
         self.graph.add("drained", Role::Guard, Drain { time }).after([&old_notice, &scheduler]);
 
-        let caught_up = CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag };
-        self.graph.add("caught-up", Role::Guard, caught_up).after(activated.iter().map(String::as_str).chain(["drained"]));
+        let caught_up =
+            CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag };
+        self.graph
+            .add("caught-up", Role::Guard, caught_up)
+            .after(activated.iter().map(String::as_str).chain(["drained"]));
         let fence = Fence { source: from, target: to.clone(), promotion: ids::PROMOTION.into() };
-        self.graph.add(ids::FENCE, Role::Fact, fence).after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
+        self.graph
+            .add(ids::FENCE, Role::Fact, fence)
+            .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
         let promotion = Promotion { target: to, fence: ids::FENCE.into() };
         self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]);
-        for node in ["drained", "caught-up", new_notice.as_str(), "way-back-tried", "decision", "break-glass", "guard-ready", ids::CHAIN_TIMED].iter().map(|id| (*id).to_owned()).chain(
-            [&self.from, &self.to].iter().map(|server| format!("tables.{}", server.name)),
-        ) {
+        for node in [
+            "drained",
+            "caught-up",
+            new_notice.as_str(),
+            "way-back-tried",
+            "decision",
+            "break-glass",
+            "guard-ready",
+            ids::CHAIN_TIMED,
+        ]
+        .iter()
+        .map(|id| (*id).to_owned())
+        .chain([&self.from, &self.to].iter().map(|server| format!("tables.{}", server.name)))
+        {
             self.graph.serve(&node, &[ids::FENCE, ids::PROMOTION]);
         }
         // They look for a chain that is ready to be moved; what was changed after a move is mended without it.
@@ -251,7 +290,9 @@ impl Transfer<'_> {
         let open = [ids::PROMOTION];
         self.role_at_boot(&to, false, &open);
         let takes_over_from = Some(format!("scheduler.{}", from.name));
-        self.graph.add(format!("scheduler.{}", to.name), Role::Fact, Scheduler { server: to.clone(), takes_over_from }).after(open);
+        self.graph
+            .add(format!("scheduler.{}", to.name), Role::Fact, Scheduler { server: to.clone(), takes_over_from })
+            .after(open);
         let quarantine = format!("domain.{}", from.name);
         let domain = self.settings.databases.quarantine_domain;
         self.graph.add(&quarantine, Role::Fact, QuarantineDomain { server: from.clone(), domain }).after(open);
@@ -282,7 +323,10 @@ impl Transfer<'_> {
     fn role_at_boot(&mut self, server: &Rc<Server>, read_only: bool, after: &[&str]) -> Option<String> {
         let host = self.minion(server)?;
         let path = role_file(self.settings, server);
-        let mut content = format!("# Written by saltext-migrate: the role outlives a reboot.\n[mysqld]\nread_only={}\n", u8::from(read_only));
+        let mut content = format!(
+            "# Written by saltext-migrate: the role outlives a reboot.\n[mysqld]\nread_only={}\n",
+            u8::from(read_only)
+        );
         if read_only {
             // A fence that a reboot brought back must hold off what the fence itself did: see `domain` and `scheduler`.
             content += &format!("gtid_domain_id={}\nevent_scheduler=OFF\n", self.settings.databases.quarantine_domain);
@@ -320,10 +364,16 @@ impl Transfer<'_> {
     }
 
     fn minions(&self) -> Vec<String> {
-        let notices = [Side::Old, Side::New]
-            .into_iter()
-            .flat_map(|side| self.settings.notice.nodes.of(side).iter().filter_map(move |name| self.settings.node(side, name)?.minion.clone()));
-        let mut minions: Vec<String> = notices.chain([&self.from, &self.to].into_iter().filter_map(|server| self.minion(server))).collect();
+        let notices = [Side::Old, Side::New].into_iter().flat_map(|side| {
+            self.settings
+                .notice
+                .nodes
+                .of(side)
+                .iter()
+                .filter_map(move |name| self.settings.node(side, name)?.minion.clone())
+        });
+        let mut minions: Vec<String> =
+            notices.chain([&self.from, &self.to].into_iter().filter_map(|server| self.minion(server))).collect();
         minions.sort();
         minions.dedup();
         minions

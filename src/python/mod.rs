@@ -28,8 +28,17 @@ impl From<Error> for PyErr {
 /// `pillar` and `arguments` are JSON, and so is what is returned. `ask(json) -> json` answers questions to hosts,
 /// `tell(json)` shows events.
 #[pyfunction]
-fn run(py: Python<'_>, command: &str, pillar: &str, arguments: &str, ask: Py<PyAny>, tell: Py<PyAny>) -> PyResult<String> {
-    let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| Error::Journal(format!("the shim sent no JSON: {error}")));
+fn run(
+    py: Python<'_>,
+    command: &str,
+    pillar: &str,
+    arguments: &str,
+    ask: Py<PyAny>,
+    tell: Py<PyAny>,
+) -> PyResult<String> {
+    let parse = |text: &str| {
+        serde_json::from_str::<Value>(text).map_err(|error| Error::Journal(format!("the shim sent no JSON: {error}")))
+    };
     let (pillar, arguments, command) = (parse(pillar)?, parse(arguments)?, command.to_owned());
     let (messages, mut received) = channel();
     let (interrupt, interrupted) = watch::channel(None);
@@ -62,12 +71,19 @@ fn run(py: Python<'_>, command: &str, pillar: &str, arguments: &str, ask: Py<PyA
             notice_signal(py, signal, &interrupt);
         }
     }
-    let result = py.detach(|| engine.join()).map_err(|panic| Error::remote("saltext-migrate", format!("a defect, please report it: {}", words(panic.as_ref()))))?;
+    let result = py.detach(|| engine.join()).map_err(|panic| {
+        Error::remote("saltext-migrate", format!("a defect, please report it: {}", words(panic.as_ref())))
+    })?;
     Ok(result?.to_string())
 }
 
 /// Puts a question to Python; a signal that arrives in the middle is remembered, and the question asked again.
-fn answer(py: Python<'_>, ask: &Py<PyAny>, question: &Ask, interrupt: &watch::Sender<Option<String>>) -> Result<Value, String> {
+fn answer(
+    py: Python<'_>,
+    ask: &Py<PyAny>,
+    question: &Ask,
+    interrupt: &watch::Sender<Option<String>>,
+) -> Result<Value, String> {
     let question = serde_json::to_string(question).map_err(|error| error.to_string())?;
     for _ in 0..3 {
         match ask.call1(py, (question.as_str(),)).and_then(|answer| answer.extract::<String>(py)) {
@@ -93,7 +109,8 @@ fn notice_signal(py: Python<'_>, error: PyErr, interrupt: &watch::Sender<Option<
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| json!("panic").to_string())
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| json!("panic").to_string())
 }
 
 #[pymodule]

@@ -33,7 +33,12 @@ pub(super) fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> E
     } else {
         (kind_only(&message), "a value of another form".to_owned())
     };
-    Error::Settings { path, found, expected, hint: "pillar-example/migrate.sls shows every key with its meaning".into() }
+    Error::Settings {
+        path,
+        found,
+        expected,
+        hint: "pillar-example/migrate.sls shows every key with its meaning".into(),
+    }
 }
 
 fn kind_only(found: &str) -> String {
@@ -59,11 +64,18 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
     for (path, side, node) in &named {
         node_exists(settings, path, *side, node)?;
         if let Some(first) = servers.insert((*side, node), path) {
-            return Err(wrong(path, node, "a node that has no other part in the chain", &format!("it is already migrate:{first}")));
+            return Err(wrong(
+                path,
+                node,
+                "a node that has no other part in the chain",
+                &format!("it is already migrate:{first}"),
+            ));
         }
     }
     for side in [Side::Old, Side::New] {
-        for (path, side, node) in numbered(&format!("notice:nodes:{}", side.word()), side, settings.notice.nodes.of(side)) {
+        for (path, side, node) in
+            numbered(&format!("notice:nodes:{}", side.word()), side, settings.notice.nodes.of(side))
+        {
             node_exists(settings, &path, side, node)?;
             if settings.node(side, node).is_some_and(|found| found.minion.is_none()) {
                 let hint = format!("set migrate:nodes:{}:{node}:minion", side.word());
@@ -72,7 +84,12 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
         }
     }
     if settings.notice.text.trim().is_empty() {
-        return Err(wrong("notice:text", "an empty text", "what editors shall read while they cannot save", "for example 'Migration in progress'"));
+        return Err(wrong(
+            "notice:text",
+            "an empty text",
+            "what editors shall read while they cannot save",
+            "for example 'Migration in progress'",
+        ));
     }
     for (path, account) in [
         ("admin", &databases.accounts.admin),
@@ -80,7 +97,12 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
         ("replication", &databases.accounts.replication),
     ] {
         if account.user.is_empty() || account.user.len() > 80 {
-            return Err(wrong(&format!("databases:accounts:{path}:user"), "an empty or overlong name", "an account name", "name the account"));
+            return Err(wrong(
+                &format!("databases:accounts:{path}:user"),
+                "an empty or overlong name",
+                "an account name",
+                "name the account",
+            ));
         }
     }
     if databases.accounts.marker.user == databases.accounts.admin.user {
@@ -96,15 +118,30 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
         for (name, service) in &edge.services {
             if let Some(first) = ids.insert(&service.id, name) {
                 let path = format!("edge:services:{name}:id");
-                return Err(wrong(&path, &service.id, "an id that no other service has", &format!("edge:services:{first} has it")));
+                return Err(wrong(
+                    &path,
+                    &service.id,
+                    "an id that no other service has",
+                    &format!("edge:services:{first} has it"),
+                ));
             }
             if service.id.is_empty() || !service.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(wrong(&format!("edge:services:{name}:id"), &service.id, "letters and digits", "copy it from the CDN's control panel"));
+                return Err(wrong(
+                    &format!("edge:services:{name}:id"),
+                    &service.id,
+                    "letters and digits",
+                    "copy it from the CDN's control panel",
+                ));
             }
             if let Purge::Keys(keys) = &service.purge
                 && keys.is_empty()
             {
-                return Err(wrong(&format!("edge:services:{name}:purge:keys"), "an empty list", "surrogate keys", "leave purge out to purge nothing"));
+                return Err(wrong(
+                    &format!("edge:services:{name}:purge:keys"),
+                    "an empty list",
+                    "surrogate keys",
+                    "leave purge out to purge nothing",
+                ));
             }
         }
     }
@@ -147,5 +184,10 @@ fn addresses_are_unique(settings: &Settings) -> Result<()> {
 }
 
 fn wrong(path: &str, found: &str, expected: &str, hint: &str) -> Error {
-    Error::Settings { path: format!("migrate:{path}"), found: found.into(), expected: expected.into(), hint: hint.into() }
+    Error::Settings {
+        path: format!("migrate:{path}"),
+        found: found.into(),
+        expected: expected.into(),
+        hint: hint.into(),
+    }
 }

@@ -54,7 +54,12 @@ impl Switch {
         }
         let word = |version: u64| format!("version {version} active");
         let old = expected.first().copied().unwrap_or_default();
-        Err(Error::Drift { step: format!("edge service {}", self.name), old: word(old), new: word(new), found: word(active) })
+        Err(Error::Drift {
+            step: format!("edge service {}", self.name),
+            old: word(old),
+            new: word(new),
+            found: word(active),
+        })
     }
 
     async fn serves(&self, version: u64, everywhere: bool) -> Result<()> {

@@ -50,7 +50,8 @@ impl Step for MarkerTrial {
             let trip = self.source.round_trip().await?;
             let marked = self.source.mark(seq).await?;
             if !self.target.has(&marked.position, self.limit_ms).await? {
-                let what = format!("a marker from {} to {}: replication lags or stands", self.source.name, self.target.name);
+                let what =
+                    format!("a marker from {} to {}: replication lags or stands", self.source.name, self.target.name);
                 return Err(Error::Deadline { what, limit_ms: self.limit_ms });
             }
             let whole = marked.sent.elapsed();

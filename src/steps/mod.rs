@@ -1,8 +1,8 @@
 //! The kinds of facts, one per file.
 
 mod arrival;
-pub mod checks;
 mod caught_up;
+pub mod checks;
 mod decision;
 mod domain;
 mod drain;

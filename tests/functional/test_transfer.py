@@ -92,7 +92,9 @@ def test_a_revert_after_hours_of_writes_carries_them_all_home(fresh_chain: Chain
     pillar = fresh_chain.pillar()
     assert direct.run(pillar, "apply", phase="flip").verdict == "done"
     for _ in range(20):
-        row = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'new',SYSDATE(6));"
+        row = (
+            "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'new',SYSDATE(6));"
+        )
         fresh_chain.new.run(row * 50)
     assert direct.run(pillar, "apply", phase="revert").verdict == "done"
     assert fresh_chain.old.value("SELECT COUNT(*) FROM site.writes WHERE run = 1") == 1000

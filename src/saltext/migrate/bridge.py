@@ -20,7 +20,7 @@ import salt.utils.event
 from salt.exceptions import CommandExecutionError
 
 from saltext.migrate import _native
-from saltext.migrate.guard import Guard
+from saltext.migrate.guard import Guard, watching
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _guarded(
         yield None
         return
     arguments["guarded"] = True
-    with Guard(arguments["phase"], settings, opts) as guard:
+    with watching(arguments["phase"], settings, opts) as guard:
         yield guard
 
 
@@ -107,7 +107,8 @@ def _settings(opts: Dunders, pillar: Dunders, functions: Dunders) -> Any:
         compiled = functions["pillar.show_pillar"](opts["id"])
         if compiled.get("_errors"):
             raise CommandExecutionError(
-                "the pillar does not render: " + "; ".join(map(str, compiled["_errors"]))
+                "the pillar does not render: "
+                + "; ".join(map(str, compiled["_errors"]))
                 + f"\nhint: salt-run pillar.show_pillar {opts['id']}"
             )
         found = compiled.get("migrate")

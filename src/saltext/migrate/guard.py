@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +23,16 @@ SECONDS_TO_START = 60
 
 
 class Guard:
-    """A second process that takes the run back, should this one die; enter to start, leave to end it."""
+    """A second process that takes the run back, should this one die."""
 
-    def __init__(self, phase: str, settings: str, opts: dict[str, Any]) -> None:
-        self._told = {
-            "phase": phase,
-            "process": os.getpid(),
-            "settings": settings,
-            "conf_file": opts["conf_file"],
-        }
-        self._log = Path(json.loads(settings).get("state_dir", "/var/lib/saltext-migrate"))
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
         self._ready = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Guard:
-        self._log.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._log / "guard.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "saltext.migrate.guard"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
-        with contextlib.suppress(BrokenPipeError):
-            # Through the pipe: a command line is seen by everybody, and the settings hold passwords.
-            self._process.stdin.write(json.dumps(self._told) + "\n")
-            self._process.stdin.flush()
         threading.Thread(target=self._listen, daemon=True).start()
-        return self
 
     def _listen(self) -> None:
-        for line in self._process.stdout:
+        for line in self._process.stdout or ():
             if line == "ready\n":
                 self._ready.set()
 
@@ -66,12 +43,39 @@ class Guard:
                 return True
             if self._process.poll() is not None:
                 break
-        raise CommandExecutionError(f"the guard did not start; see {self._log / 'guard.log'}")
+        raise CommandExecutionError(f"the guard did not start; see {self._log}")
 
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        self._process.stdin.close()
+
+@contextlib.contextmanager
+def watching(phase: str, settings: str, opts: dict[str, Any]) -> Iterator[Guard]:
+    """Start a guard over this process, and end it with what it guards."""
+    folder = Path(json.loads(settings).get("state_dir", "/var/lib/saltext-migrate"))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "guard.log"
+    told = {
+        "phase": phase,
+        "process": os.getpid(),
+        "settings": settings,
+        "conf_file": opts["conf_file"],
+    }
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "saltext.migrate.guard"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        # Through the pipe: a command line is seen by everybody, and the settings hold passwords.
+        if process.stdin:
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(json.dumps(told) + "\n")
+        yield Guard(process, path)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def main() -> int:

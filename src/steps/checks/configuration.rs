@@ -18,31 +18,58 @@ impl Topic for Configuration {
         for server in &self.servers {
             let Ok(status) = server.status().await else { continue };
             if !status.log_bin {
-                notes.block(&server.name, "log_bin is off", "set log_bin in its configuration and restart it, days before the flip");
+                notes.block(
+                    &server.name,
+                    "log_bin is off",
+                    "set log_bin in its configuration and restart it, days before the flip",
+                );
             }
             // Without it the relay lacks what came through this server, in silence: no thread stops, no lag shows.
             if !status.log_replica_updates {
-                notes.block(&server.name, "log_slave_updates is off", "set log_slave_updates=ON in its configuration and restart it, days before the flip");
+                notes.block(
+                    &server.name,
+                    "log_slave_updates is off",
+                    "set log_slave_updates=ON in its configuration and restart it, days before the flip",
+                );
             }
             if !status.gtid_strict_mode {
-                notes.warn(&server.name, "gtid_strict_mode is off", "SET GLOBAL gtid_strict_mode=ON, so that a stray write is refused and not mixed in");
+                notes.warn(
+                    &server.name,
+                    "gtid_strict_mode is off",
+                    "SET GLOBAL gtid_strict_mode=ON, so that a stray write is refused and not mixed in",
+                );
             }
             if status.binlog_format != "ROW" {
-                notes.warn(&server.name, format!("binlog_format is {}", status.binlog_format), "SET GLOBAL binlog_format=ROW, and let sessions reconnect");
+                notes.warn(
+                    &server.name,
+                    format!("binlog_format is {}", status.binlog_format),
+                    "SET GLOBAL binlog_format=ROW, and let sessions reconnect",
+                );
             }
         }
         for server in &self.primaries {
             let Ok(status) = server.status().await else { continue };
             if status.sync_binlog != 1 || status.flush_log_at_commit != 1 {
-                let found = format!("sync_binlog={}, innodb_flush_log_at_trx_commit={}", status.sync_binlog, status.flush_log_at_commit);
+                let found = format!(
+                    "sync_binlog={}, innodb_flush_log_at_trx_commit={}",
+                    status.sync_binlog, status.flush_log_at_commit
+                );
                 notes.warn(&server.name, found, "SET GLOBAL sync_binlog=1, innodb_flush_log_at_trx_commit=1: else a power cut loses acknowledged writes");
             }
             if !server.has_marker_table().await? {
-                notes.block(&server.name, "the table saltext_migrate.marker is missing", "make it as docs/what-it-needs.md says");
+                notes.block(
+                    &server.name,
+                    "the table saltext_migrate.marker is missing",
+                    "make it as docs/what-it-needs.md says",
+                );
             }
             match server.events().await {
                 Ok(events) if !events.is_empty() => {
-                    notes.warn(&server.name, format!("scheduled events: {}", events.join(", ")), "the scheduler is stopped before the fence; enable these on the new primary after the flip");
+                    notes.warn(
+                        &server.name,
+                        format!("scheduled events: {}", events.join(", ")),
+                        "the scheduler is stopped before the fence; enable these on the new primary after the flip",
+                    );
                 }
                 _ => {}
             }

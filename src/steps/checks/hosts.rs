@@ -19,10 +19,18 @@ impl Topic for Hosts {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("hosts");
         if let Err(error) = site::answering(&self.outside, &self.minions, self.seconds).await {
-            notes.block("minions", error.to_string(), "start the minion, accept its key, and see that test.ping answers");
+            notes.block(
+                "minions",
+                error.to_string(),
+                "start the minion, accept its key, and see that test.ping answers",
+            );
         }
         for server in &self.without_minion {
-            notes.warn(server, "it has no minion, so its role would not outlive a reboot", "set its minion in migrate:nodes");
+            notes.warn(
+                server,
+                "it has no minion, so its role would not outlive a reboot",
+                "set its minion in migrate:nodes",
+            );
         }
         Ok(notes.findings)
     }

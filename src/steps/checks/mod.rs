@@ -76,6 +76,12 @@ impl Notes {
     }
 
     fn note(&mut self, subject: &str, found: String, mend: String, blocking: bool) {
-        self.findings.push(Finding { topic: self.topic.to_owned(), subject: subject.to_owned(), found, mend, blocking });
+        self.findings.push(Finding {
+            topic: self.topic.to_owned(),
+            subject: subject.to_owned(),
+            found,
+            mend,
+            blocking,
+        });
     }
 }

@@ -20,7 +20,9 @@ impl Topic for Privileges {
             for account in server.may_bypass_fence().await? {
                 let user = account.split('@').next().unwrap_or_default();
                 if !self.known.iter().any(|known| known == user) {
-                    let mend = format!("REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM it and let its sessions reconnect, or name {user} in migrate:databases:may_bypass_fence");
+                    let mend = format!(
+                        "REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM it and let its sessions reconnect, or name {user} in migrate:databases:may_bypass_fence"
+                    );
                     notes.block(&server.name, format!("{account} can write past the fence"), mend);
                 }
             }

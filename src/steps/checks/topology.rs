@@ -18,26 +18,44 @@ impl Topic for Topology {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("topology");
         let mut statuses: BTreeMap<&str, Status> = BTreeMap::new();
-        for (server, status) in join_all(self.servers.iter().map(|server| async move { (server, server.status().await) })).await {
+        for (server, status) in
+            join_all(self.servers.iter().map(|server| async move { (server, server.status().await) })).await
+        {
             match status {
                 Ok(status) => {
                     statuses.insert(&server.name, status);
                 }
-                Err(error) => notes.block(&server.name, error.to_string(), "start the server, open the way to it, or correct migrate:databases"),
+                Err(error) => notes.block(
+                    &server.name,
+                    error.to_string(),
+                    "start the server, open the way to it, or correct migrate:databases",
+                ),
             }
         }
         let mut ids: BTreeMap<u32, &str> = BTreeMap::new();
         for server in &self.servers {
             let Some(status) = statuses.get(server.name.as_str()) else { continue };
             if let Some(first) = ids.insert(status.server_id, &server.name) {
-                notes.block(&server.name, format!("server_id {} is also that of {first}", status.server_id), "give each server its own server_id");
+                notes.block(
+                    &server.name,
+                    format!("server_id {} is also that of {first}", status.server_id),
+                    "give each server its own server_id",
+                );
             }
             let is_from = server.name == self.from.name;
             if is_from && status.read_only {
-                notes.block(&server.name, "it is read-only, and it is the primary to move from", "see who fenced it: salt-run migrate.status");
+                notes.block(
+                    &server.name,
+                    "it is read-only, and it is the primary to move from",
+                    "see who fenced it: salt-run migrate.status",
+                );
             }
             if !is_from && !status.read_only {
-                notes.block(&server.name, "it accepts writes beside the primary", "SET GLOBAL read_only=1 there, and see what was written");
+                notes.block(
+                    &server.name,
+                    "it accepts writes beside the primary",
+                    "SET GLOBAL read_only=1 there, and see what was written",
+                );
             }
             self.hop(&mut notes, server, status, &statuses);
         }
@@ -49,7 +67,11 @@ impl Topic for Topology {
 impl Topology {
     fn hop(&self, notes: &mut Notes, server: &Server, status: &Status, statuses: &BTreeMap<&str, Status>) {
         if !status.other_channels.is_empty() {
-            notes.block(&server.name, format!("further replication channels: {}", status.other_channels.join(", ")), "RESET SLAVE '<channel>' ALL, where it is not needed");
+            notes.block(
+                &server.name,
+                format!("further replication channels: {}", status.other_channels.join(", ")),
+                "RESET SLAVE '<channel>' ALL, where it is not needed",
+            );
         }
         let Some(channel) = &status.channel else {
             if server.name != self.from.name {
@@ -58,35 +80,61 @@ impl Topology {
             return;
         };
         if server.name == self.from.name {
-            notes.block(&server.name, format!("the primary itself follows {}", channel.source), "STOP SLAVE; RESET SLAVE ALL there, if nothing needs it");
+            notes.block(
+                &server.name,
+                format!("the primary itself follows {}", channel.source),
+                "STOP SLAVE; RESET SLAVE ALL there, if nothing needs it",
+            );
             return;
         }
         let Some(source) = self.servers.iter().find(|source| source.place() == channel.source) else {
-            notes.block(&server.name, format!("it follows {}, which migrate:databases does not name", channel.source), "correct the pillar or the server's source");
+            notes.block(
+                &server.name,
+                format!("it follows {}, which migrate:databases does not name", channel.source),
+                "correct the pillar or the server's source",
+            );
             return;
         };
         if !channel.healthy() {
-            let found = format!("replication from {} stands: receiving {}, applying {}, {}", source.name, channel.receiving, channel.applying, channel.error);
+            let found = format!(
+                "replication from {} stands: receiving {}, applying {}, {}",
+                source.name, channel.receiving, channel.applying, channel.error
+            );
             notes.block(&server.name, found, "mend the error, then START SLAVE");
         }
         if let Some(theirs) = statuses.get(source.name.as_str())
             && theirs.server_id != channel.source_id
         {
-            let found = format!("at {} it reads from server_id {}, but {} is {}", channel.source, channel.source_id, source.name, theirs.server_id);
+            let found = format!(
+                "at {} it reads from server_id {}, but {} is {}",
+                channel.source, channel.source_id, source.name, theirs.server_id
+            );
             notes.block(&server.name, found, "find out which server answers at that address");
         }
         if channel.delay > 0 {
-            notes.block(&server.name, format!("it is delayed by {} s on purpose", channel.delay), "CHANGE MASTER TO MASTER_DELAY=0");
+            notes.block(
+                &server.name,
+                format!("it is delayed by {} s on purpose", channel.delay),
+                "CHANGE MASTER TO MASTER_DELAY=0",
+            );
         }
         if !channel.filters.is_empty() {
-            notes.block(&server.name, format!("replication filters: {}", channel.filters.join(", ")), "remove the filters: what they drop is lost by the flip");
+            notes.block(
+                &server.name,
+                format!("replication filters: {}", channel.filters.join(", ")),
+                "remove the filters: what they drop is lost by the flip",
+            );
         }
     }
 
     async fn strangers(&self, notes: &mut Notes, ids: &BTreeMap<u32, &str>) -> Result<()> {
         for id in self.from.replica_ids().await? {
             if !ids.contains_key(&id) {
-                notes.warn(&self.from.name, format!("a replica with server_id {id} that migrate:databases does not name"), "tell its owner: after the flip it must follow the new primary");
+                notes.warn(
+                    &self.from.name,
+                    format!("a replica with server_id {id} that migrate:databases does not name"),
+                    "tell its owner: after the flip it must follow the new primary",
+                );
             }
         }
         Ok(())

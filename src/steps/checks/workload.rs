@@ -23,7 +23,11 @@ impl Topic for Workload {
         }
         for server in &self.servers {
             for transaction in server.prepared_transactions().await? {
-                notes.block(&server.name, format!("a prepared XA transaction: {transaction}"), "XA COMMIT or XA ROLLBACK it: it would keep its locks on the other side");
+                notes.block(
+                    &server.name,
+                    format!("a prepared XA transaction: {transaction}"),
+                    "XA COMMIT or XA ROLLBACK it: it would keep its locks on the other side",
+                );
             }
         }
         Ok(notes.findings)

@@ -35,8 +35,6 @@ def _checked(version: Version, kind: Kind, sent: dict[str, Any], *, new: bool) -
     return accepted
 
 
-
-
 def _find(kind: Kind, service: Service, version: Version, name: str) -> Record:
     key = "id" if kind.by_id else "name"
     for item in version.objects[kind.path]:
@@ -175,9 +173,7 @@ def _related(p: Platform, sid: str, n: str, name: str, backend: str) -> tuple[Re
 
 
 @route("GET", _RELATION)
-def get_relation(
-    p: Platform, call: Call, sid: str, n: str, name: str, backend: str
-) -> Record:
+def get_relation(p: Platform, call: Call, sid: str, n: str, name: str, backend: str) -> Record:
     service, version = p.store.version(sid, n)
     director = _find(KINDS["director"], service, version, name)
     if backend not in director["backends"]:
@@ -187,9 +183,7 @@ def get_relation(
 
 
 @route("POST", _RELATION)
-def post_relation(
-    p: Platform, call: Call, sid: str, n: str, name: str, backend: str
-) -> Record:
+def post_relation(p: Platform, call: Call, sid: str, n: str, name: str, backend: str) -> Record:
     director, shown = _related(p, sid, n, name, backend)
     if backend in director["backends"]:
         raise Refused(409, "Duplicate record", f"Duplicate director_backend: '{backend}'")
@@ -198,9 +192,7 @@ def post_relation(
 
 
 @route("DELETE", _RELATION)
-def delete_relation(
-    p: Platform, call: Call, sid: str, n: str, name: str, backend: str
-) -> Record:
+def delete_relation(p: Platform, call: Call, sid: str, n: str, name: str, backend: str) -> Record:
     director, _ = _related(p, sid, n, name, backend)
     director["backends"] = [item for item in director["backends"] if item != backend]
     return OK

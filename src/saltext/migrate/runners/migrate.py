@@ -174,9 +174,7 @@ def _call(command: str, **arguments: Any) -> Any:
 def _carried(done: dict[str, Any]) -> dict[str, Any]:
     if done["error"]:
         error = done["error"]
-        raise CommandExecutionError(
-            f"{done['verdict']}: {error['message']}\nhint: {error['hint']}"
-        )
+        raise CommandExecutionError(f"{done['verdict']}: {error['message']}\nhint: {error['hint']}")
     return _with_code(done, 0)
 
 

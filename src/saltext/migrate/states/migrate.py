@@ -82,16 +82,17 @@ def _state(name: str, phase: str) -> dict[str, Any]:
         state["result"] = False if done["refused"] else (None if changes else True)
         state["comment"] = [f"{len(changes)} steps would change something", *findings]
         return state
-    if done["error"]:
-        error = done["error"]
-        state["comment"] = f"{done['verdict']}: {error['message']}\nhint: {error['hint']}"
+    if problem := done["error"]:
+        state["comment"] = f"{done['verdict']}: {problem['message']}\nhint: {problem['hint']}"
         # What was taken back is no change; where the run stands in the middle, the report tells what is.
         return state
     state["result"] = True
     state["changes"] = changes
     window = done["report"]["runs"][0]["window_ms"]
     state["comment"] = [
-        "already so" if not changes else f"run {done['run']} is done"
+        "already so"
+        if not changes
+        else f"run {done['run']} is done"
         + ("" if window is None else f"; the databases were closed for {window:.1f} ms"),
         *findings,
     ]

@@ -89,7 +89,7 @@ pub async fn apply(
     run.needed = plan.needed();
     run.adopt(&plan);
     run.tell(Happening::Begun, None, json!({"steps": plan.changes.len()}), None);
-    Ok(run.to_the_end(plan, None).await)
+    Ok(run.conclude(plan, None).await)
 }
 
 /// Goes on with a run that died: forward, or back if it was going back. The caller holds the lock.
@@ -104,18 +104,18 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
     if let Some(why) = state.aborting {
         // Should the decision turn out to be taken, everything that is there is needed for the way forward.
         run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
-        return Ok(run.to_the_end(Plan::default(), Some(Error::Interrupted(why))).await);
+        return Ok(run.conclude(Plan::default(), Some(Error::Interrupted(why))).await);
     }
     let plan = plan(graph).await?;
     let blocking = plan.findings.iter().any(|finding| finding.blocking);
     // Findings are about a run that has not begun; one that has is judged by its own steps.
     if blocking && state.started().next().is_none() {
         let why = Error::Refused(plan.findings.clone());
-        return Ok(run.to_the_end(plan, Some(why)).await);
+        return Ok(run.conclude(plan, Some(why)).await);
     }
     run.needed = graph.with_guards(plan.needed().into_iter().chain(state.started().map(str::to_owned)).collect());
     run.adopt(&plan);
-    Ok(run.to_the_end(plan, None).await)
+    Ok(run.conclude(plan, None).await)
 }
 
 /// Takes a run back; one that turns out to be committed is finished instead. The caller holds the lock.
@@ -123,7 +123,7 @@ pub async fn abort(graph: &Graph, journal: Journal, why: &str, abort_within: Dur
     let mut run = Run::new(graph, journal, abort_within, outside);
     run.recall();
     run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
-    run.to_the_end(Plan::default(), Some(Error::Interrupted(why.to_owned()))).await
+    run.conclude(Plan::default(), Some(Error::Interrupted(why.to_owned()))).await
 }
 
 /// Takes a run of another process back that hangs with its lock held; its journal is not written.
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
     }
 
     /// Goes forward, or back where `back` says why, until the run is over or cannot go on.
-    async fn to_the_end(self, plan: Plan, mut back: Option<Error>) -> Report {
+    async fn conclude(self, plan: Plan, mut back: Option<Error>) -> Report {
         if self.committed() {
             back = None;
         }

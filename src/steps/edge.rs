@@ -101,7 +101,7 @@ impl Staged {
         let backends = self.0.fastly.backends(&self.0.id, version.number).await?;
         // The pillar may have changed since; then another copy is made.
         let right = backends == self.0.mapped(&base.backends);
-        Ok(right.then(|| Versions { base: base.number, staged: version.number, backends }))
+        Ok(right.then_some(Versions { base: base.number, staged: version.number, backends }))
     }
 }
 

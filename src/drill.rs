@@ -1,7 +1,8 @@
 //! Failures on order, to rehearse the way back: `SALTEXT_MIGRATE_DRILL` in the environment of the command.
 //!
 //! `crash-after:N` kills the process after the N-th journal record; `fail-before:STEP` and `fail-after:STEP` make a
-//! step fail before or after its effect. Invariant: without the variable nothing here does anything.
+//! step fail before or after its effect; `panic-after:STEP` strikes as a defect of ours would.
+//! Invariant: without the variable nothing here does anything.
 
 use crate::error::{Error, Result};
 
@@ -23,6 +24,9 @@ pub fn record_written(records: u64) {
 pub fn step(step: &str, moment: Moment) -> Result<()> {
     let wanted = if moment == Moment::Before { "fail-before" } else { "fail-after" };
     match order() {
+        Some((what, which)) if what == "panic-after" && which == step && moment == Moment::After => {
+            std::panic::panic_any(format!("drill panic-after {step}"))
+        }
         Some((what, which)) if what == wanted && which == step => {
             Err(Error::remote("drill", format!("{wanted} {step}")))
         }

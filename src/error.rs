@@ -46,6 +46,9 @@ pub enum Error {
     /// It cannot be known which way the decision went: nothing more was touched.
     #[error("undecided: {0}")]
     Undecided(String),
+    /// The tool itself broke in the middle.
+    #[error("a defect of this tool: {0}")]
+    Defect(String),
 }
 
 impl Error {
@@ -69,6 +72,7 @@ impl Error {
             Self::Committed(_) => "committed",
             Self::NotUndone(_) => "not-undone",
             Self::Undecided(_) => "undecided",
+            Self::Defect(_) => "defect",
         }
     }
 
@@ -89,6 +93,9 @@ impl Error {
             Self::Committed(_) => "run the same command again: it finishes what was decided".into(),
             Self::NotUndone(_) => "mend what is named, then go on back: salt-run migrate.abort".into(),
             Self::Undecided(_) => "bring the new primary back or make sure that it is dead, then run the same command again".into(),
+            Self::Defect(_) => {
+                "report it; the guard takes the run back once this command has ended: salt-run migrate.status".into()
+            }
         }
     }
 }

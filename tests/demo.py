@@ -45,7 +45,7 @@ def transfer(site: Site, account: dict[str, str], story: tuple[str, str, str]) -
         raise RuntimeError(
             f"migrate.{direction} ended with {said.rc}:\n{said.stdout}\n{said.stderr}"
         )
-    report = site.salt_run("migrate.report").data["data"]
+    report = site.salt_run("migrate.report").data
     databases = beside.judge(source, target)
     people_saw = judge(people.lines(), site[f"{target}-app1"].address)
     run = report["runs"][0]

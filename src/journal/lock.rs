@@ -55,4 +55,10 @@ impl Lock {
         file.read_to_string(&mut holder).ok()?;
         Some(holder)
     }
+
+    /// Tells whether a process was the last to take the lock, whether or not it lives.
+    pub fn was_last_taken_by(state_dir: &Path, process: i32) -> bool {
+        let last = fs::read_to_string(state_dir.join("lock")).unwrap_or_default();
+        last.contains(&format!(", process {process}, "))
+    }
 }

@@ -1,6 +1,7 @@
 //! The guard: a second process that takes a run back when the first one dies, or hangs with the source fenced.
 //!
-//! Invariant: it goes back through the same steps as the run itself. A run that died is taken over under the lock; one
+//! Invariant: it goes back through the same steps as the run itself, and it touches no run but that of the process it
+//! watches. A run that died is taken over under the lock; one
 //! that only hangs keeps the lock, so nothing of its journal is written, and the decision row alone settles who wins.
 
 use super::{Phase, abort_within, finish_or_abort, transfer::ids};
@@ -41,9 +42,9 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
     });
     loop {
         tokio::select! {
-            _ = &mut died => return take_over(phase, &servers, settings, outside).await,
+            _ = &mut died => return take_over(phase, process, &servers, settings, outside).await,
             () = tokio::time::sleep(TICK) => {
-                if let Some(run) = overdue(settings)? {
+                if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings)? {
                     let graph = phase.graph_on(settings, &servers, outside, true)?;
                     return Ok(Some(engine::rescue(&graph, run, abort_within(settings), outside).await));
                 }
@@ -53,7 +54,17 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
 }
 
 /// Finishes the run of a process that is gone, under the lock.
-async fn take_over(phase: Phase, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+async fn take_over(
+    phase: Phase,
+    process: i32,
+    servers: &Servers,
+    settings: &Settings,
+    outside: &Outside,
+) -> Result<Option<Report>> {
+    // It never began, or somebody else went on after it.
+    if !Lock::was_last_taken_by(&settings.state_dir, process) {
+        return Ok(None);
+    }
     let until = Instant::now() + abort_within(settings);
     let _lock = loop {
         match Lock::take(&settings.state_dir, "the guard") {

@@ -71,9 +71,7 @@ fn run(
             notice_signal(py, signal, &interrupt);
         }
     }
-    let result = py.detach(|| engine.join()).map_err(|panic| {
-        Error::remote("saltext-migrate", format!("a defect, please report it: {}", words(panic.as_ref())))
-    })?;
+    let result = py.detach(|| engine.join()).map_err(|panic| Error::Defect(words(panic.as_ref())))?;
     Ok(result?.to_string())
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,20 @@ def origins() -> Iterator[int]:
 def site(fresh_chain: Chain, edge: Edge, origins: int) -> Iterator[Site]:
     edge.settings(spread=[0, 0])
     site = Site(fresh_chain, edge, origins)
-    assert site.serves("old")
-    edge.settings(spread=[0, 120])
-    edge.clear_log()
-    yield site
-    edge.clear_faults()
-    for ident in site.ids.values():
-        edge.must("PUT", f"/service/{ident}/version/active/deactivate")
-        edge.must("DELETE", f"/service/{ident}")
+    try:
+        # The API's answer is not yet the edge's: points of presence follow when they can.
+        deadline = time.monotonic() + 20
+        while not site.serves("old"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        edge.settings(spread=[0, 120])
+        edge.clear_log()
+        yield site
+    finally:
+        edge.clear_faults()
+        for ident in site.ids.values():
+            edge.must("PUT", f"/service/{ident}/version/active/deactivate")
+            edge.must("DELETE", f"/service/{ident}")
 
 
 def test_a_plan_only_reads(site: Site) -> None:

@@ -48,7 +48,12 @@ class Guard:
 
 @contextlib.contextmanager
 def watching(phase: str, settings: str, opts: dict[str, Any]) -> Iterator[Guard]:
-    """Start a guard over this process, and end it with what it guards."""
+    """
+    Start a guard over this process, and end it with what it guards.
+
+    Where that ends with an exception the guard stays: should something be left open, it takes it
+    back once this process is gone, and else ends by itself.
+    """
     folder = Path(json.loads(settings).get("state_dir", "/var/lib/saltext-migrate"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "guard.log"
@@ -67,15 +72,13 @@ def watching(phase: str, settings: str, opts: dict[str, Any]) -> Iterator[Guard]
             text=True,
             start_new_session=True,
         )
-    try:
-        # Through the pipe: a command line is seen by everybody, and the settings hold passwords.
-        if process.stdin:
-            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                pipe.write(json.dumps(told) + "\n")
-        yield Guard(process, path)
-    finally:
-        process.terminate()
-        process.wait()
+    # Through the pipe: a command line is seen by everybody, and the settings hold passwords.
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(json.dumps(told) + "\n")
+    yield Guard(process, path)
+    process.terminate()
+    process.wait()
 
 
 def main() -> int:

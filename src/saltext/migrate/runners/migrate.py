@@ -8,9 +8,10 @@ An orchestration (``salt-run state.orchestrate migrate.flip``) calls the same fu
 from __future__ import annotations
 
 import functools
+import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
@@ -25,19 +26,29 @@ if typing.TYPE_CHECKING:
 __virtualname__ = "migrate"
 
 
-P = ParamSpec("P")
+def _clean(function: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Show an expected failure as its words and a non-zero code: Salt would print a traceback.
 
-
-def _clean(function: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
-    """Show an expected failure as its words and a non-zero code: Salt would print a traceback."""
+    Arguments that the function has not are refused here as well: of those Salt makes a success.
+    """
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = {name: value for name, value in kwargs.items() if not name.startswith("__")}
         try:
-            return function(*args, **kwargs)
+            signature.bind(*args, **given)
+        except TypeError as error:
+            called = f"migrate.{function.__name__}"
+            return _with_code(f"{called}: {error}\nhint: salt-run -d {called}", 1)
+        try:
+            return function(*args, **given)
         except CommandExecutionError as error:
             return _with_code(str(error), 1)
 
+    # Salt looks through it, and would judge the arguments itself.
+    del wrapper.__wrapped__
     return wrapper
 
 
@@ -46,7 +57,7 @@ def __virtual__() -> str:
 
 
 @_clean
-def plan(phase: str = "flip") -> dict[str, Any]:
+def plan(phase: str = "flip") -> Any:
     """
     Look at the world and show what a phase would change in it. Nothing is written.
 
@@ -67,7 +78,7 @@ def plan(phase: str = "flip") -> dict[str, Any]:
 
 
 @_clean
-def preflight(phase: str = "flip") -> dict[str, Any]:
+def preflight(phase: str = "flip") -> Any:
     """
     Gather everything that stands against a phase, all at once. Nothing is written.
 
@@ -88,7 +99,7 @@ def preflight(phase: str = "flip") -> dict[str, Any]:
 
 
 @_clean
-def flip() -> dict[str, Any]:
+def flip() -> Any:
     """
     Cut the site over to the new side. A flip that died is finished, or taken back, first.
 
@@ -104,7 +115,7 @@ def flip() -> dict[str, Any]:
 
 
 @_clean
-def revert() -> dict[str, Any]:
+def revert() -> Any:
     """
     Bring the site back to the old side, with everything that was written since.
 
@@ -120,7 +131,7 @@ def revert() -> dict[str, Any]:
 
 
 @_clean
-def abort() -> dict[str, Any]:
+def abort() -> Any:
     """
     Take a run back that died before its commit point; one that turns out to be committed is finished instead.
 
@@ -137,7 +148,7 @@ def abort() -> dict[str, Any]:
 
 
 @_clean
-def status() -> dict[str, Any]:
+def status() -> Any:
     """
     Show who runs, how the last run ended, how every server stands, and every alarm.
 
@@ -154,7 +165,7 @@ def status() -> dict[str, Any]:
 
 
 @_clean
-def report() -> dict[str, Any]:
+def report() -> Any:
     """
     Show the report of the last run.
 
@@ -171,14 +182,15 @@ def _call(command: str, **arguments: Any) -> Any:
     return bridge.call(command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__)
 
 
-def _carried(done: dict[str, Any]) -> dict[str, Any]:
+def _carried(done: dict[str, Any]) -> Any:
     if done["error"]:
         error = done["error"]
         raise CommandExecutionError(f"{done['verdict']}: {error['message']}\nhint: {error['hint']}")
     return _with_code(done, 0)
 
 
-def _with_code(data: Any, code: int) -> dict[str, Any]:
+def _with_code(data: Any, code: int) -> Any:
     # Both are needed: the one for the command line, the other for a step of an orchestration.
     __context__["retcode"] = code
-    return {"data": data, "outputter": "nested", "retcode": code}
+    # A step takes what is wrapped for the result of states, and finds it wanting.
+    return {"data": data, "outputter": "nested", "retcode": code} if code else data

@@ -15,6 +15,7 @@ import typing
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
+from salt.state import STATE_INTERNAL_KEYWORDS
 
 from saltext.migrate import bridge
 
@@ -30,7 +31,7 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def flipped(name: str) -> dict[str, Any]:
+def flipped(name: str, **unknown: Any) -> dict[str, Any]:
     """
     Ensure that the site is served by the new side.
 
@@ -42,10 +43,10 @@ def flipped(name: str) -> dict[str, Any]:
         flip:
           migrate.flipped: []
     """
-    return _state(name, "flip")
+    return _state(name, "flip", unknown)
 
 
-def reverted(name: str) -> dict[str, Any]:
+def reverted(name: str, **unknown: Any) -> dict[str, Any]:
     """
     Ensure that the site is served by the old side, with everything that was written since.
 
@@ -57,11 +58,16 @@ def reverted(name: str) -> dict[str, Any]:
         revert:
           migrate.reverted: []
     """
-    return _state(name, "revert")
+    return _state(name, "revert", unknown)
 
 
-def _state(name: str, phase: str) -> dict[str, Any]:
+def _state(name: str, phase: str, unknown: dict[str, Any]) -> dict[str, Any]:
     state: dict[str, Any] = {"name": name, "result": False, "changes": {}, "comment": ""}
+    # Salt takes an orchestration with an argument that a state has not for a success.
+    wrong = [key for key in unknown if key not in STATE_INTERNAL_KEYWORDS and key[:2] != "__"]
+    if wrong:
+        state["comment"] = f"{', '.join(wrong)}: found in the SLS, and no argument of this state"
+        return state
     command = "plan" if __opts__["test"] else "apply"
     try:
         done = bridge.call(

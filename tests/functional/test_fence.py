@@ -1,0 +1,165 @@
+"""What holds a fence up, what would slip past it, and what happens on a server that is fenced."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.err import OperationalError
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+from tests.lab.writer import Writer, judge
+
+ROW = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (7,7,{},'old',SYSDATE(6))"
+READ_ONLY = 1290
+
+
+@pytest.fixture
+def somebody(fresh_chain: Chain) -> Iterator[pymysql.Connection]:
+    """A session of the application on the old primary."""
+    app = fresh_chain.app
+    connection = fresh_chain.old.connect(app.user, app.password)
+    yield connection
+    with contextlib.suppress(pymysql.err.Error):
+        connection.close()
+
+
+def pillar(chain: Chain, **deadlines: int) -> dict[str, Any]:
+    """The chain's pillar with other limits."""
+    found = chain.pillar()
+    found["databases"]["deadlines"] = deadlines
+    return found
+
+
+def test_a_transaction_that_idles_does_not_hold_the_fence_up_and_is_refused(
+    fresh_chain: Chain, somebody: pymysql.Connection
+) -> None:
+    somebody.query("BEGIN")
+    somebody.query(ROW.format(1))
+    began = time.monotonic()
+    done = direct.run(fresh_chain.pillar(), "apply", phase="flip")
+    assert done.verdict == "done", done.problem
+    assert time.monotonic() - began < 10
+    # The flip ends the sessions that still stand on the fenced side, or the commit itself is refused.
+    with pytest.raises(OperationalError) as refused:
+        somebody.query("COMMIT")
+    assert refused.value.args[0] in (READ_ONLY, 2006, 2013)
+    fresh_chain.settle()
+    assert world.rows(fresh_chain) == {0}
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "UPDATE site.writes SET at = IF(SLEEP(6), at, at)",
+        "LOCK TABLES site.writes WRITE",
+    ],
+    ids=["a statement of six seconds", "a table lock"],
+)
+def test_whoever_holds_the_fence_up_too_long_ends_the_flip_and_nobody_stays_fenced(
+    fresh_chain: Chain, somebody: pymysql.Connection, work: str
+) -> None:
+    fresh_chain.old.run(ROW.format(1))
+    fresh_chain.settle()
+    before = world.look(fresh_chain)
+
+    def hold() -> None:
+        with contextlib.suppress(pymysql.err.Error):
+            somebody.query(work)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    command = direct.Command(pillar(fresh_chain, fence=500), "apply", phase="flip")
+    command.until("done", "caught-up")
+    holder.start()
+    done = command.wait()
+    assert done.verdict == "aborted", done.problem
+    assert done.problem["kind"] == "deadline"
+    assert "held it up" in done.problem["message"]
+    assert "promotion" not in done.happened("started")
+    holder.join(10)
+    assert world.look(fresh_chain) == before
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_a_scheduled_event_of_root_writes_nothing_past_the_fence(fresh_chain: Chain) -> None:
+    old = fresh_chain.old
+    old.run(
+        "SET GLOBAL event_scheduler=ON;"
+        "CREATE DEFINER=root@localhost EVENT site.tick ON SCHEDULE EVERY 1 SECOND"
+        " ON COMPLETION PRESERVE DO " + ROW.format(9)
+    )
+    fresh_chain.settle()
+    done = direct.run(fresh_chain.pillar(), "apply", phase="flip")
+    assert done.verdict == "done", done.problem
+    time.sleep(2.5)
+    domain = str(fresh_chain.pillar()["databases"].get("quarantine_domain", 99))
+    state = old.value("SELECT @@gtid_binlog_state")
+    assert not [gtid for gtid in state.split(",") if gtid.startswith(f"{domain}-{old.server_id}-")]
+    back = direct.run(fresh_chain.pillar(), "apply", phase="revert")
+    assert back.verdict == "done", back.problem
+    assert old.value("SELECT @@global.event_scheduler") == "ON"
+
+
+def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
+    fresh_chain: Chain,
+) -> None:
+    site = fresh_chain.pillar()
+    with Writer(fresh_chain, threads=1) as writer:
+        assert direct.run(site, "apply", phase="flip").verdict == "done"
+        for statement in (
+            "FLUSH TABLES",
+            "FLUSH STATUS",
+            "FLUSH PRIVILEGES",
+            "ANALYZE TABLE site.writes",
+            "OPTIMIZE TABLE site.writes",
+        ):
+            fresh_chain.old.run(statement)
+        alarms = direct.run(site, "status").answer["alarms"]
+        assert [alarm for alarm in alarms if "somebody wrote on it while it was fenced" in alarm]
+        time.sleep(0.3)
+        back = direct.run(site, "apply", phase="revert")
+        assert back.verdict == "done", back.problem
+        time.sleep(0.2)
+        again = direct.run(site, "apply", phase="flip")
+        assert again.verdict == "done", again.problem
+        time.sleep(0.2)
+    verdict = judge(fresh_chain, writer.results)
+    assert (verdict.lost, verdict.duplicated) == ([], [])
+    fresh_chain.settle()
+    assert len(set(fresh_chain.checksums().values())) == 1
+
+
+def test_a_way_back_lifts_only_the_fence_of_its_own_run(fresh_chain: Chain) -> None:
+    site = pillar(fresh_chain, abort=1500)
+    # The engine breaks behind the fence, so that nothing goes back by itself.
+    broken = direct.run(site, "apply", "panic-after:fence", phase="flip")
+    assert broken.problem["kind"] == "defect"
+    assert world.writable(fresh_chain) == []
+    ours = fresh_chain.old.value("SELECT run FROM saltext_migrate.fence")
+    fresh_chain.old.run("UPDATE saltext_migrate.fence SET run='flip-of-somebody-else'")
+    taken = direct.run(site, "abort")
+    assert taken.verdict == "stopped"
+    assert "fence" in taken.problem["message"]
+    assert world.writable(fresh_chain) == []
+    fresh_chain.old.run("UPDATE saltext_migrate.fence SET run=%s", (ours,))
+    assert direct.run(site, "abort").verdict == "aborted"
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_nobody_finds_a_password_in_a_general_log(fresh_chain: Chain) -> None:
+    for server in fresh_chain.servers.values():
+        server.log_queries()
+    for phase in ("flip", "revert"):
+        assert direct.run(fresh_chain.pillar(), "apply", phase=phase).verdict == "done"
+    for server in fresh_chain.servers.values():
+        server.log_queries(on=False)
+        text = server.general_log.read_text(errors="replace")
+        assert "SHOW ALL SLAVES STATUS" in text
+        for account in (fresh_chain.admin, fresh_chain.marker, fresh_chain.replication):
+            assert account.password not in text

@@ -1,0 +1,321 @@
+"""What Salt adds, and its traps: pillar, secrets, documents, exit codes, signals, forks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+from tests.lab.salt import COMMANDS, Ran, SaltMaster
+from tests.lab.watch import Watch
+from tests.lab.writer import Writer, judge
+
+FUNCTIONS = {"abort", "flip", "plan", "preflight", "report", "revert", "status"}
+
+
+@pytest.fixture
+def master(salt_master: SaltMaster, chain: Chain) -> Iterator[SaltMaster]:
+    """The master, whose pillar a test may change."""
+    yield salt_master
+    salt_master.set_pillar(chain.pillar())
+    for path in salt_master.states.iterdir():
+        path.unlink()
+
+
+def clean(ran: Ran) -> None:
+    """Asserts that a refusal is words and no traceback."""
+    assert ran.rc == 1, ran.stdout
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert "hint: " in ran.stdout
+
+
+# -- the pillar ---------------------------------------------------------------------------------
+
+
+def test_a_missing_key_is_named_wherever_it_is_asked_for(master: SaltMaster) -> None:
+    broken = {"nodes": {"old": {}, "new": {}}}
+    master.set_pillar(broken)
+    for arguments in (["migrate.plan"], ["migrate.status"], ["state.orchestrate", "migrate.flip"]):
+        ran = master.run(*arguments)
+        clean(ran)
+        assert "migrate: found nothing, expected the key `databases`" in ran.stdout.replace(
+            '\\"', ""
+        )
+
+
+def test_an_orchestration_takes_what_is_given_on_its_command_line(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    words = "The wiki moves house."
+    override = json.dumps({"migrate": {"notice": {"text": words}}})
+    ran = master.run("state.orchestrate", "migrate.flip", f"pillar={override}")
+    assert ran.rc == 0, ran.stdout
+    assert fresh_chain.notice_path("old").read_text() == f"{words}\n"
+    # The plain pillar wants the other words, and says so.
+    assert "notice.old" in [
+        change["step"] for change in master.run("migrate.plan").answer["changes"]
+    ]
+
+
+def test_a_wrong_value_on_the_command_line_is_refused_with_its_path(master: SaltMaster) -> None:
+    override = json.dumps({"migrate": {"databases": {"max_lag": "soon"}}})
+    ran = master.run("state.orchestrate", "migrate.flip", f"pillar={override}")
+    clean(ran)
+    assert "migrate:databases:max_lag" in ran.stdout
+    assert "soon" not in ran.stdout, "a misplaced secret would stand there"
+
+
+# -- secrets ------------------------------------------------------------------------------------
+
+
+def test_secrets_come_by_reference_and_stand_nowhere(chain: Chain, tmp_path: Path) -> None:
+    chain.reset()
+    pillar = chain.pillar()
+    accounts = pillar["databases"]["accounts"]
+    secrets = {name: account["password"] for name, account in accounts.items()}
+    for name, account in accounts.items():
+        account["password"] = f"sdb://vault/{name}"
+    vault = tmp_path / "vault.yaml"
+    vault.write_text(json.dumps(secrets))
+    settings = {"vault": {"driver": "yaml", "files": [str(vault)]}, "log_level_logfile": "debug"}
+    with SaltMaster(pillar, settings) as master:
+        flipped = master.run("state.orchestrate", "migrate.flip", "-l", "debug")
+        assert flipped.rc == 0, flipped.stdout
+        assert chain.serving() is chain.new
+        accounts["admin"]["password"] = "sdb://vault/nobody"
+        master.set_pillar(pillar)
+        refused = master.run("migrate.status")
+        clean(refused)
+        assert "sdb://vault/nobody" in refused.stdout
+        said = flipped.stdout + flipped.stderr + refused.stdout + refused.stderr
+        written = [
+            path for path in (master.home, chain.state / "migrate") for path in path.rglob("*")
+        ]
+        everything = said + "".join(
+            path.read_bytes().decode(errors="replace") for path in written if path.is_file()
+        )
+        assert len(everything) > 100_000
+        assert [name for name, secret in secrets.items() if secret in everything] == []
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+def documents(master: SaltMaster) -> dict[str, str]:
+    """The text of each function of the runner."""
+    parts = re.split(r'(?m)^"?(migrate\.\w+):"?$', master.run("-d", "migrate").stdout)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_function_is_documented_with_an_example(master: SaltMaster) -> None:
+    shown = documents(master)
+    assert {name.removeprefix("migrate.") for name in shown} == FUNCTIONS
+    for name, text in shown.items():
+        assert re.search(rf"CLI Example:\s+salt-run {name}\b", text), name
+
+
+def test_the_examples_that_read_run(fresh_chain: Chain, master: SaltMaster) -> None:
+    assert master.run("migrate.flip").rc == 0
+    ran = 0
+    for text in documents(master).values():
+        for example in re.findall(r"salt-run (migrate\.[\w. =-]+)", text):
+            if example.split()[0].removeprefix("migrate.") in ("flip", "revert"):
+                continue
+            assert master.run(*example.split()).rc == 0, example
+            ran += 1
+    assert ran >= len(FUNCTIONS) - 2
+    assert fresh_chain.serving() is fresh_chain.new
+
+
+def test_the_execution_module_is_documented_and_answers(fresh_chain: Chain, tmp_path: Path) -> None:
+    (tmp_path / "top.sls").write_text("base:\n  '*':\n    - migrate\n")
+    (tmp_path / "migrate.sls").write_text(
+        "#!json\n" + json.dumps({"migrate": fresh_chain.pillar()}) + "\n"
+    )
+    minion = {"id": "any", "root_dir": str(tmp_path), "pillar_roots": {"base": [str(tmp_path)]}}
+    (tmp_path / "minion").write_text(json.dumps(minion))
+
+    def call(*arguments: str) -> dict[str, object]:
+        command = [str(COMMANDS / "salt-call"), "--local", "--out=json", f"-c{tmp_path}"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer: dict[str, object] = json.loads(done.stdout)["local"]
+        return answer
+
+    shown = call("sys.doc", "migrate_mysql")
+    assert len(shown) >= 3
+    for name, text in shown.items():
+        example = re.search(rf"salt-call ({re.escape(name)}.*)", str(text))
+        assert example, name
+        assert call(*example[1].split()) not in (None, "", {}), name
+
+
+# -- exit codes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["migrate.plan", "sideways"], "expected flip or revert"),
+        (["migrate.plan", "[1, 2]"], "expected flip or revert"),
+        (["migrate.preflight", "{}"], "expected flip or revert"),
+        (["migrate.flip", "force=True"], "unexpected keyword argument 'force'"),
+        (["migrate.flip", "now"], "too many positional arguments"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_no_success(
+    fresh_chain: Chain, master: SaltMaster, arguments: list[str], words: str
+) -> None:
+    ran = master.run(*arguments)
+    clean(ran)
+    assert words in ran.stdout
+    (master.states / "step.sls").write_text(
+        json.dumps({"step": {"salt.runner": [{"name": arguments[0]}, {"arg": arguments[1:]}]}})
+    )
+    assert master.run("state.orchestrate", "step").rc == 1
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_what_is_a_success_is_one_as_a_step_of_an_orchestration(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    step = "{0}:\n  salt.runner:\n    - name: migrate.{0}\n"
+    names = ("plan", "preflight", "flip", "report", "status")
+    (master.states / "steps.sls").write_text("".join(map(step.format, names)))
+    ran = master.run("state.orchestrate", "steps")
+    assert ran.rc == 0, ran.stdout
+    assert fresh_chain.serving() is fresh_chain.new
+
+
+def test_an_argument_that_a_state_has_not_is_no_success_of_an_orchestration(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    (master.states / "wrong.sls").write_text(
+        "flip:\n  migrate.flipped:\n    - forced: [1, 2]\nafter:\n  test.succeed_with_changes:\n"
+        "    - require: [{migrate: flip}]\n"
+    )
+    ran = master.run("state.orchestrate", "wrong")
+    assert ran.rc == 1
+    assert ran.states["flip"]["result"] is False
+    assert "forced" in ran.states["flip"]["comment"]
+    assert ran.states["after"]["result"] is False
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_a_defect_behind_the_fence_is_a_failure_and_the_guard_opens_the_source(
+    fresh_chain: Chain, master: SaltMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.look(fresh_chain)
+    monkeypatch.setenv(direct.DRILL, "panic-after:fence")
+    with Watch(fresh_chain), Writer(fresh_chain, threads=1) as writer:
+        ran = master.run("state.orchestrate", "migrate.flip")
+        monkeypatch.delenv(direct.DRILL)
+        assert ran.rc == 1
+        assert ran.states["flip"]["result"] is False
+        assert "a defect of this tool: drill panic-after fence" in ran.states["flip"]["comment"]
+        deadline = time.monotonic() + 20
+        while world.look(fresh_chain) != before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(0.2)
+    assert writer.results.times("old")[-1] > writer.results.stopped - 250e6, "it writes again"
+    assert judge(fresh_chain, writer.results).lost == []
+    assert master.run("migrate.status").answer["alarms"] == []
+
+
+# -- signals and forks --------------------------------------------------------------------------
+
+
+def interrupted(
+    master: SaltMaster, phase: str, word: str, step: str, number: signal.Signals
+) -> Ran:
+    """Orchestrates a phase and signals it when a progress line appears."""
+    with subprocess.Popen(
+        # A job of a shell begins with SIGINT ignored.
+        [sys.executable, "-c", _DEFAULT, *master.command("state.orchestrate", f"migrate.{phase}")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.split()[1:3] == [word, step]:
+                break
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+    with contextlib.suppress(ValueError):
+        return Ran(process.returncode, output, "".join(lines) + errors, json.loads(output))
+    return Ran(process.returncode, output, "".join(lines) + errors, None)
+
+
+_DEFAULT = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_before_the_commit_point_takes_everything_back(
+    fresh_chain: Chain, master: SaltMaster, number: signal.Signals
+) -> None:
+    master.set_pillar(
+        fresh_chain.pillar() | {"notice": {**fresh_chain.pillar()["notice"], "drain": 3000}}
+    )
+    before = world.look(fresh_chain)
+    with Writer(fresh_chain, threads=1) as writer:
+        ran = interrupted(master, "flip", "started", "drained", number)
+        assert ran.rc == 1, ran.stdout
+        assert ran.states["flip"]["result"] is False
+        assert "interrupted" in ran.states["flip"]["comment"]
+        assert world.look(fresh_chain) == before
+    assert judge(fresh_chain, writer.results).lost == []
+    assert writer.results.refused == [], "nobody was fenced"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_after_the_commit_point_lets_the_run_finish(
+    fresh_chain: Chain, master: SaltMaster, number: signal.Signals
+) -> None:
+    with Writer(fresh_chain, threads=1) as writer:
+        ran = interrupted(master, "flip", "committed", "promotion", number)
+        time.sleep(0.2)
+    assert "finished" in ran.stderr
+    assert fresh_chain.serving() is fresh_chain.new
+    assert direct.run(fresh_chain.pillar(), "plan", phase="flip").answer["changes"] == []
+    verdict = judge(fresh_chain, writer.results)
+    assert (verdict.lost, verdict.duplicated) == ([], [])
+
+
+def test_parallel_steps_fork_and_all_of_them_answer(fresh_chain: Chain, master: SaltMaster) -> None:
+    step = "{}:\n  salt.runner:\n    - name: migrate.plan\n{}"
+    (master.states / "forks.sls").write_text(
+        step.format("before", "")
+        + "".join(step.format(f"fork{n}", "    - parallel: True\n") for n in range(3))
+    )
+    ran = master.run("state.orchestrate", "forks")
+    assert ran.rc == 0, ran.stdout
+    assert [state["result"] for state in ran.states.values()] == [True] * 4
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_a_second_flip_is_told_who_holds_the_lock(fresh_chain: Chain, master: SaltMaster) -> None:
+    slow = fresh_chain.pillar() | {"notice": {**fresh_chain.pillar()["notice"], "drain": 4000}}
+    master.set_pillar(slow)
+    first = direct.Command(slow, "apply", phase="flip")
+    first.until("started", "drained")
+    second = master.run("state.orchestrate", "migrate.flip")
+    assert second.rc == 1
+    assert f"process {first.process.pid}" in second.states["flip"]["comment"]
+    assert "salt-run migrate.status" in second.states["flip"]["comment"]
+    assert first.wait().verdict == "done"

@@ -1,0 +1,168 @@
+"""Each thing that stands against a flip is found, named, and said how to mend; all of them at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+
+# server, what is done to it, what takes it back, who is named, the finding, whether it blocks
+SQL: list[tuple[str, str, str, str, str, bool]] = [
+    ("old-db1", "SET GLOBAL read_only=1", "SET GLOBAL read_only=0",
+     "old-db1", "it is read-only, and it is the primary to move from", True),
+    ("relay", "SET GLOBAL read_only=0", "SET GLOBAL read_only=1",
+     "new-relay", "it accepts writes beside the primary", True),
+    ("new-db1", "STOP SLAVE SQL_THREAD", "START SLAVE",
+     "new-db1", "replication from new-relay stands", True),
+    ("relay", "STOP SLAVE IO_THREAD", "START SLAVE",
+     "new-relay", "replication from old-db1 stands", True),
+    ("new-db2", "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=30; START SLAVE",
+     "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=0; START SLAVE",
+     "new-db2", "it is delayed by 30 s on purpose", True),
+    ("relay", "STOP SLAVE; SET GLOBAL replicate_ignore_table='site.junk'; START SLAVE",
+     "STOP SLAVE; SET GLOBAL replicate_ignore_table=''; START SLAVE",
+     "new-relay", "replication filters: Replicate_Ignore_Table=site.junk", True),
+    ("new-db1", "CHANGE MASTER 'leftover' TO MASTER_HOST='127.0.0.9'", "RESET SLAVE 'leftover' ALL",
+     "new-db1", "further replication channels: leftover", True),
+    ("old-db1", "SET GLOBAL sync_binlog=0", "SET GLOBAL sync_binlog=1",
+     "old-db1", "sync_binlog=0", False),
+    ("new-db1", "SET GLOBAL innodb_flush_log_at_trx_commit=2",
+     "SET GLOBAL innodb_flush_log_at_trx_commit=1",
+     "new-db1", "innodb_flush_log_at_trx_commit=2", False),
+    ("relay", "SET GLOBAL binlog_format=MIXED", "SET GLOBAL binlog_format=ROW",
+     "new-relay", "binlog_format is MIXED", False),
+    ("relay", "SET GLOBAL gtid_strict_mode=OFF", "SET GLOBAL gtid_strict_mode=ON",
+     "new-relay", "gtid_strict_mode is off", False),
+    ("old-db1", "GRANT READ_ONLY ADMIN ON *.* TO app@'%'",
+     "REVOKE READ_ONLY ADMIN ON *.* FROM app@'%'",
+     "old-db1", "app@% can write past the fence", True),
+    ("old-db1", "CREATE EVENT site.tick ON SCHEDULE EVERY 1 DAY DO SELECT 1", "DROP EVENT site.tick",
+     "old-db1", "scheduled events: site.tick", False),
+    ("old-db1", "RENAME TABLE saltext_migrate.marker TO saltext_migrate.hidden",
+     "RENAME TABLE saltext_migrate.hidden TO saltext_migrate.marker",
+     "old-db1", "the table saltext_migrate.marker is missing", True),
+]  # fmt: skip
+
+
+def findings(pillar: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a look finds; every finding says how to mend it."""
+    planned = direct.run(pillar, "plan", phase="flip")
+    assert planned.rc == 0, planned.problem
+    found: list[dict[str, Any]] = planned.answer["findings"]
+    assert all(note["mend"] and note["topic"] for note in found)
+    assert planned.answer["refused"] == any(note["blocking"] for note in found)
+    return found
+
+
+def has(found: list[dict[str, Any]], subject: str, words: str, blocking: bool) -> bool:
+    return any(
+        note["subject"] == subject and words in note["found"] and note["blocking"] == blocking
+        for note in found
+    )
+
+
+@contextlib.contextmanager
+def configured(chain: Chain, server: str, setting: str) -> Iterator[None]:
+    """A server that was started with another setting."""
+    path = chain[server].conf_d / "50-test.cnf"
+    path.write_text(f"[mysqld]\n{setting}\n")
+    chain[server].restart()
+    try:
+        yield
+    finally:
+        path.unlink()
+        chain[server].restart()
+
+
+def test_a_chain_in_order_has_no_finding(fresh_chain: Chain) -> None:
+    assert findings(fresh_chain.pillar()) == []
+
+
+def test_each_thing_that_is_wrong_is_named(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    for server, wrong, right, subject, words, blocking in SQL:
+        fresh_chain[server].run(wrong)
+        found = findings(pillar)
+        assert has(found, subject, words, blocking), (wrong, found)
+        fresh_chain[server].run(right)
+        fresh_chain.wait_replicating()
+        fresh_chain.settle()
+        assert findings(pillar) == [], wrong
+
+
+def test_all_that_is_wrong_is_shown_at_once_and_nothing_is_touched(fresh_chain: Chain) -> None:
+    # One that stops replication would be mended by another that starts it.
+    together = [row for row in SQL[1:10] if "IO_THREAD" not in row[1]]
+    for server, wrong, *_ in together:
+        fresh_chain[server].run(wrong)
+    before = world.look(fresh_chain)
+    done = direct.run(fresh_chain.pillar(), "apply", phase="flip")
+    assert done.problem["kind"] == "refused"
+    for _, _, _, subject, words, blocking in together:
+        assert (f"{subject}: {words}" in done.problem["message"]) == blocking
+    assert world.look(fresh_chain) == before
+
+
+@pytest.mark.parametrize("server", ["old-db1", "relay", "new-db1"])
+def test_a_hop_that_does_not_pass_on_what_it_replicated_blocks(
+    fresh_chain: Chain, server: str
+) -> None:
+    """It would lose the writes of the other side after a flip and a revert, with every thread running."""
+    with configured(fresh_chain, server, "log_slave_updates=OFF"):
+        fresh_chain.wait_replicating()
+        subject = "new-relay" if server == "relay" else server
+        assert has(findings(fresh_chain.pillar()), subject, "log_slave_updates is off", True)
+
+
+def test_two_servers_with_one_id_block(fresh_chain: Chain) -> None:
+    ident = fresh_chain["old-db2"].server_id
+    with configured(fresh_chain, "new-db2", f"server_id={ident}"):
+        assert has(findings(fresh_chain.pillar()), "new-db2", f"server_id {ident} is also", True)
+
+
+def test_a_prepared_transaction_blocks_on_any_server(fresh_chain: Chain) -> None:
+    app = fresh_chain.app
+    with fresh_chain.old.connect(app.user, app.password) as connection:
+        for statement in (
+            "XA START 'left'",
+            "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'old',NOW())",
+            "XA END 'left'",
+            "XA PREPARE 'left'",
+        ):
+            connection.query(statement)
+    found = findings(fresh_chain.pillar())
+    assert has(found, "old-db1", "a prepared XA transaction: left", True)
+    fresh_chain.old.run("XA ROLLBACK 'left'")
+
+
+def test_long_work_is_named(fresh_chain: Chain) -> None:
+    app = fresh_chain.app
+    with fresh_chain.old.connect(app.user, app.password) as connection:
+        connection.query("BEGIN")
+        connection.query(
+            "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'o',NOW())"
+        )
+        fresh_chain.old.run("DO SLEEP(6)")
+        found = findings(fresh_chain.pillar())
+    assert has(found, "old-db1", "transaction of connection", False)
+
+
+@pytest.mark.parametrize("server", ["old-db1", "new-db1", "old-db2"])
+def test_a_server_that_is_down_is_no_server_that_agrees(fresh_chain: Chain, server: str) -> None:
+    fresh_chain[server].kill()
+    planned = direct.run(fresh_chain.pillar(), "plan", phase="flip")
+    assert planned.rc == 1
+    assert server in planned.problem["message"]
+    assert f"see that {server} answers" in planned.problem["hint"]
+
+
+def test_a_replica_that_nobody_declared_is_named(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["old"]["replicas"] = []
+    found = findings(pillar)
+    assert has(found, "old-db1", "a replica with server_id 12", False)

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the row `decision` of a run on the target goes one way, from `open` to `promote` or to `unfence`, by
 //! compare-and-set; the target opens only in the packet that won `promote`, the source opens again only after
-//! `unfence` was won, and only while the fence it lifts is this run's own.
+//! `unfence` was won, and only while no other run fences it. A fence that arrives after it was lifted does not take.
 //! Both tables are local to their server: they are written past the binlog.
 
 use super::quote::text;
@@ -48,7 +48,7 @@ impl Server {
             "CREATE DATABASE IF NOT EXISTS {SCHEMA}; \
              CREATE TABLE IF NOT EXISTS {SCHEMA}.decision (run VARCHAR(64) PRIMARY KEY, state VARCHAR(16) NOT NULL, \
                position TEXT NOT NULL DEFAULT '', opened DATETIME(6) NOT NULL, decided DATETIME(6) NULL) ENGINE=InnoDB; \
-             CREATE TABLE IF NOT EXISTS {SCHEMA}.fence (id TINYINT PRIMARY KEY, run VARCHAR(64) NOT NULL, \
+             CREATE TABLE IF NOT EXISTS {SCHEMA}.fence (run VARCHAR(64) PRIMARY KEY, state VARCHAR(16) NOT NULL, \
                at DATETIME(6) NOT NULL) ENGINE=InnoDB"
         );
         self.session.packet(&sql).await.map(|_| ())
@@ -70,14 +70,7 @@ impl Server {
     /// [`Error::Deadline`] where somebody's statement or table lock outlasts the limit; then nothing is fenced.
     pub async fn fence(&self, permit: &Permit) -> Result<Fenced> {
         let limit = self.settings.databases.deadlines.fence;
-        let sql = format!(
-            "INSERT INTO {SCHEMA}.fence (id, run, at) VALUES (1, {run}, NOW(6)) \
-               ON DUPLICATE KEY UPDATE run=VALUES(run), at=VALUES(at); \
-             SET STATEMENT max_statement_time={limit} FOR SET GLOBAL read_only=1; \
-             SELECT @@global.read_only AS read_only, @@global.gtid_binlog_pos AS position",
-            run = text(permit.run()),
-            limit = seconds(limit)
-        );
+        let sql = fencing(permit.run(), limit);
         let row = self.session.row(&sql).await.map_err(|error| match error {
             Error::Deadline { .. } => Error::Deadline {
                 what: format!("{}: the fence (a statement or a table lock of somebody held it up)", self.name),
@@ -86,6 +79,9 @@ impl Server {
             other => other,
         })?;
         let seen_at = event::now();
+        if self.field(&row, "state")? != "fenced" {
+            return Err(Error::remote(&self.name, "the fence was lifted before it took; it stays open"));
+        }
         if !self.read_only(&row)? {
             return Err(Error::remote(&self.name, "it is not read-only right after the fence"));
         }
@@ -109,12 +105,19 @@ impl Server {
         }
     }
 
-    /// Lifts this run's fence, over the connection kept for it. One packet; another run's fence stays.
+    /// Lifts this run's fence, over the connection kept for it; one that is still on its way will not take. One packet;
+    /// while another run fences the source it stays fenced.
     pub async fn unfence(&self, permit: &Permit) -> Result<()> {
+        let run = text(permit.run());
         let sql = format!(
-            "BEGIN NOT ATOMIC IF EXISTS (SELECT 1 FROM {SCHEMA}.fence WHERE id=1 AND run={}) THEN SET GLOBAL read_only=0; \
-             END IF; END",
-            text(permit.run())
+            "BEGIN NOT ATOMIC \
+               DECLARE came INT DEFAULT 0; \
+               SELECT COUNT(*) INTO came FROM {SCHEMA}.fence WHERE run={run}; \
+               INSERT INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'lifted', NOW(6)) \
+                 ON DUPLICATE KEY UPDATE state='lifted'; \
+               IF came = 1 AND NOT {others} THEN SET GLOBAL read_only=0; END IF; \
+             END",
+            others = others(&run)
         );
         self.rescue.packet(&sql).await.map(|_| ())
     }
@@ -148,6 +151,33 @@ impl Server {
     pub fn rescue(&self) -> &Session {
         &self.rescue
     }
+}
+
+/// Builds the fence's packet.
+///
+/// Two who meet in the middle end open: the fence looks again after it took, and an unfence writes before it opens.
+pub fn fencing(run: &str, limit_ms: u64) -> String {
+    let run = text(run);
+    let lifted = format!("EXISTS (SELECT 1 FROM {SCHEMA}.fence WHERE run={run} AND state='lifted')");
+    format!(
+        "UPDATE {SCHEMA}.fence SET state='superseded' WHERE run<>{run} AND state='fenced'; \
+         INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6)); \
+         SET STATEMENT max_statement_time={limit} FOR BEGIN NOT ATOMIC \
+           IF NOT {lifted} THEN \
+             SET GLOBAL read_only=1; \
+             IF {lifted} AND NOT {others} THEN SET GLOBAL read_only=0; END IF; \
+           END IF; \
+         END; \
+         SELECT @@global.read_only AS read_only, @@global.gtid_binlog_pos AS position, \
+           (SELECT state FROM {SCHEMA}.fence WHERE run={run}) AS state",
+        limit = seconds(limit_ms),
+        others = others(&run)
+    )
+}
+
+/// Asks whether another run fences the source.
+fn others(run: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM {SCHEMA}.fence WHERE run<>{run} AND state='fenced')")
 }
 
 /// Builds the promotion's packet.

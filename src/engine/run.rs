@@ -256,6 +256,7 @@ impl<'a> Run<'a> {
         if self.committed() {
             back = None;
         }
+        let mut overruled = false;
         loop {
             let error = match back.take() {
                 Some(why) => why,
@@ -280,8 +281,9 @@ impl<'a> Run<'a> {
             }
             match self.back(&error).await {
                 Ok(()) => return self.report(Verdict::Aborted, Some(error), plan),
-                // The row was won for the other way between our look and our undo.
-                Err(Error::Committed(_)) if self.settle_commit().await == Ok(true) => {}
+                // It was decided for the way forward after we looked; what it decided may still be on its way, and setting
+                // it again finishes it. Once: what fails then is not a matter of moments.
+                Err(Error::Committed(_)) if !overruled => overruled = true,
                 Err(problem) => return self.report(Verdict::Stopped, Some(both(&error, &problem)), plan),
             }
         }

@@ -289,10 +289,9 @@ impl Transfer<'_> {
         self.settle_edge();
         let open = [ids::PROMOTION];
         self.role_at_boot(&to, false, &open);
-        let takes_over_from = Some(format!("scheduler.{}", from.name));
-        self.graph
-            .add(format!("scheduler.{}", to.name), Role::Fact, Scheduler { server: to.clone(), takes_over_from })
-            .after(open);
+        let before = format!("scheduler.{}", from.name);
+        let scheduler = Scheduler { server: to.clone(), takes_over_from: Some(before.clone()) };
+        self.graph.add(format!("scheduler.{}", to.name), Role::Fact, scheduler).after([ids::PROMOTION, &before]);
         let quarantine = format!("domain.{}", from.name);
         let domain = self.settings.databases.quarantine_domain;
         self.graph.add(&quarantine, Role::Fact, QuarantineDomain { server: from.clone(), domain }).after(open);

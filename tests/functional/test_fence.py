@@ -141,13 +141,16 @@ def test_a_way_back_lifts_only_the_fence_of_its_own_run(fresh_chain: Chain) -> N
     broken = direct.run(site, "apply", "panic-after:fence", phase="flip")
     assert broken.problem["kind"] == "defect"
     assert world.writable(fresh_chain) == []
-    ours = fresh_chain.old.value("SELECT run FROM saltext_migrate.fence")
-    fresh_chain.old.run("UPDATE saltext_migrate.fence SET run='flip-of-somebody-else'")
+    fresh_chain.old.run(
+        "INSERT INTO saltext_migrate.fence VALUES ('flip-of-others', 'fenced', NOW(6))"
+    )
     taken = direct.run(site, "abort")
     assert taken.verdict == "stopped"
     assert "fence" in taken.problem["message"]
     assert world.writable(fresh_chain) == []
-    fresh_chain.old.run("UPDATE saltext_migrate.fence SET run=%s", (ours,))
+    fresh_chain.old.run(
+        "UPDATE saltext_migrate.fence SET state='lifted' WHERE run='flip-of-others'"
+    )
     assert direct.run(site, "abort").verdict == "aborted"
     assert fresh_chain.serving() is fresh_chain.old
 

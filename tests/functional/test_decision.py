@@ -1,0 +1,179 @@
+"""The one row that decides: whatever is lost, late or dead, there is never a second writable primary."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.cut import Cut
+from tests.lab.direct import Done
+from tests.lab.loopback import Chain
+from tests.lab.watch import Watch
+from tests.lab.writer import Writer, judge
+
+FENCE = b"SET GLOBAL read_only=1"
+PROMOTE = b"SET state='promote'"
+DECIDE = b"SET state='unfence', decided=NOW(6) WHERE run="
+LIFT = b"ON DUPLICATE KEY UPDATE state='lifted'"
+# Where each statement goes.
+SERVER = {FENCE: "old-db1", PROMOTE: "new-db1", DECIDE: "new-db1", LIFT: "old-db1"}
+NAMES = {FENCE: "fence", PROMOTE: "promotion", DECIDE: "decision to go back", LIFT: "unfence"}
+GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
+
+
+class Site:
+    """A chain with one wire that the test holds."""
+
+    def __init__(self, chain: Chain, wires: contextlib.ExitStack) -> None:
+        self.chain, self._wires = chain, wires
+        self.pillar = chain.pillar()
+
+    def wire(self, statement: bytes, **deadlines: int) -> Cut:
+        """Puts a forwarder before the server to which a statement goes."""
+        cut = self._wires.enter_context(Cut(self.chain, SERVER[statement]))
+        self.pillar = cut.pillar(self.pillar)
+        self.pillar["databases"]["deadlines"] = {"abort": 8000, **deadlines}
+        return cut
+
+    def decided(self) -> str:
+        """How the last run was decided, as its target's row says."""
+        sql = "SELECT state FROM saltext_migrate.decision ORDER BY opened DESC LIMIT 1"
+        return str(self.chain.new.value(sql))
+
+    def run(self, command: str, drill: str | None = None, **arguments: Any) -> Done:
+        return direct.run(self.pillar, command, drill, timeout=90, **arguments)
+
+
+@pytest.fixture
+def site(fresh_chain: Chain) -> Iterator[Site]:
+    """The site under a watch and a writer; afterwards nothing may be lost, doubled or apart."""
+    with contextlib.ExitStack() as wires:
+        site = Site(fresh_chain, wires)
+        with Watch(fresh_chain), Writer(fresh_chain, **GENTLE) as writer:
+            yield site
+        verdict = judge(fresh_chain, writer.results)
+        assert (verdict.lost, verdict.duplicated) == ([], [])
+        fresh_chain.settle()
+        assert len(set(fresh_chain.checksums().values())) == 1
+
+
+@pytest.mark.parametrize("reply", [False, True], ids=["it is late", "its answer is late"])
+@pytest.mark.parametrize("statement", [FENCE, PROMOTE], ids=NAMES.get)
+@pytest.mark.parametrize("fate", ["wakes up", "is dead"])
+def test_a_controller_that_is_overruled_harms_nobody(
+    site: Site, statement: bytes, reply: bool, fate: str
+) -> None:
+    # The guard acts on a fence that outlives its time, or on the death of the process.
+    cut = site.wire(statement, window=600 if fate == "wakes up" else 60_000)
+    cut.hold(statement, reply=reply)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert cut.passed.wait(30), "the statement was sent"
+    if fate == "is dead":
+        run.process.send_signal(signal.SIGKILL)
+    guarded = guard.wait(60)
+    promoted = statement == PROMOTE and reply
+    assert site.decided() == ("promote" if promoted else "unfence")
+    assert world.writable(site.chain) == ["new-db1" if promoted else "old-db1"]
+    cut.release()
+    done = run.wait(60)
+    if promoted:
+        assert guarded.verdict == ("stopped" if fate == "wakes up" else "done"), guarded.problem
+        assert fate == "is dead" or done.verdict == "done", done.problem
+    else:
+        assert guarded.verdict == "aborted", guarded.problem
+        assert fate == "is dead" or done.verdict == "aborted", done.problem
+    # What was late has arrived by now.
+    assert world.writable(site.chain) == ["new-db1" if promoted else "old-db1"]
+    assert site.run("abort").verdict in ("unchanged", "aborted", "done")
+    again = site.run("apply", phase="flip")
+    assert again.verdict in ("done", "unchanged"), again.problem
+    assert site.run("status").answer["alarms"] == []
+
+
+@pytest.mark.parametrize("reply", [False, True], ids=["it is lost", "its answer is lost"])
+@pytest.mark.parametrize("statement", [FENCE, PROMOTE], ids=NAMES.get)
+def test_what_is_lost_on_the_way_there_is_found_out_and_not_guessed(
+    site: Site, statement: bytes, reply: bool
+) -> None:
+    cut = site.wire(statement)
+    before = world.look(site.chain)
+    cut.at(statement, reply=reply)
+    done = site.run("apply", phase="flip")
+    assert cut.cuts == 1
+    if statement == PROMOTE and reply:
+        assert done.verdict == "done", done.problem
+        assert site.decided() == "promote"
+        return
+    assert done.verdict == "aborted", done.problem
+    assert site.decided() == "unfence"
+    assert world.look(site.chain) == before
+
+
+@pytest.mark.parametrize("reply", [False, True], ids=["it is lost", "its answer is lost"])
+@pytest.mark.parametrize("statement", [DECIDE, LIFT], ids=NAMES.get)
+def test_what_is_lost_on_the_way_back_is_done_again(
+    site: Site, statement: bytes, reply: bool
+) -> None:
+    cut = site.wire(statement)
+    before = world.look(site.chain)
+    cut.at(statement, reply=reply)
+    done = site.run("apply", "fail-before:promotion", phase="flip")
+    assert cut.cuts == 1
+    assert done.verdict == "aborted", done.problem
+    # The journal proves that no promotion was sent, so nobody waits for a row that cannot be reached.
+    assert site.decided() == ("open" if (statement, reply) == (DECIDE, False) else "unfence")
+    assert world.look(site.chain) == before
+
+
+def test_a_run_that_died_is_left_alone_by_the_guard_of_another_process(site: Site) -> None:
+    assert site.run("apply", "crash-after:30", phase="flip").rc == -signal.SIGKILL
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        guard = direct.Command(site.pillar, "guard", phase="flip", process=other.pid)
+        guard.until("guarding")
+        other.communicate(b"\n")
+    assert guard.wait().verdict == "unchanged"
+    assert site.run("status").answer["last_run"]["finished"] is None
+    assert site.run("abort").verdict == "aborted"
+
+
+def test_nothing_is_unfenced_while_the_decision_cannot_be_seen(site: Site) -> None:
+    """The target is gone with a promotion on its way: better two closed primaries than two open ones."""
+    cut = site.wire(PROMOTE, abort=1500)
+    cut.hold(PROMOTE)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    assert cut.passed.wait(30)
+    site.chain.new.pause()
+    run.process.send_signal(signal.SIGKILL)
+    run.wait()
+    taken = site.run("abort")
+    assert taken.verdict == "stopped"
+    assert taken.problem["kind"] == "undecided"
+    assert "new-db1" in taken.problem["message"]
+    assert site.chain.old.value("SELECT @@global.read_only") == 1
+    site.chain.new.resume()
+    cut.release()
+    assert site.run("abort").verdict in ("aborted", "done")
+    assert len(world.writable(site.chain)) == 1
+
+
+def test_a_promotion_that_was_never_sent_needs_no_target_to_be_taken_back(site: Site) -> None:
+    """The journal proves it: the new side may be gone for good, and the old one serves again."""
+    site.pillar["databases"]["deadlines"] = {"abort": 3000}
+    assert site.run("apply", "panic-after:fence", phase="flip").problem["kind"] == "defect"
+    assert world.writable(site.chain) == []
+    site.chain.new.kill()
+    taken = site.run("abort")
+    assert site.chain.old.value("SELECT @@global.read_only") == 0
+    # What stands on the target itself can wait.
+    assert taken.verdict in ("aborted", "stopped")
+    site.chain.new.start()
+    assert site.run("abort").verdict in ("aborted", "unchanged")

@@ -57,7 +57,7 @@ interface: 0.0.0.0
 worker_threads: 3
 auto_accept: false
 enable_fqdns_grains: false
-file_roots: {{base: [/srv/salt]}}
+file_roots: {{base: [/srv/salt, /srv/site]}}
 pillar_roots: {{base: [/srv/pillar]}}
 # What sdb://migrate/NAME in the pillar refers to.
 migrate: {{driver: yaml, files: [{secrets}]}}
@@ -77,6 +77,7 @@ def binds(name: str) -> dict[str, tuple[str, bool]]:
     }
     if name == MASTER:
         found[str(REPOSITORY / "salt")] = ("/srv/salt", False)
+        found[str(REPOSITORY / "tests/lab/states")] = ("/srv/site", False)
     return found
 
 

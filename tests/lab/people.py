@@ -35,10 +35,10 @@ class Load:
     pages: list[str]
     page_mark: str
     # Per POP. A saver saves without opening a form: its pace is the resolution of the outage.
-    readers: int = 1
+    readers: int = 2
     editors: int = 1
     savers: int = 1
-    read_pause: float = 0.15
+    read_pause: float = 0.1
     save_pause: float = 0.08
     longest_hold: float = 1.5
     upload_share: float = 0.1

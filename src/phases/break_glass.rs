@@ -2,6 +2,7 @@
 //!
 //! Invariant: what it tells a person to do is what the engine would do, through the same row, in the same order.
 
+use super::role;
 use crate::database::{SCHEMA, Server};
 use crate::settings::{Settings, Side};
 
@@ -43,7 +44,7 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          SET GLOBAL read_only=0;\n\
          SELECT @@global.read_only;\n\
          \n\
-         {source_role}: read_only=0\n\
+         {source_role}\n\
          Take the notice down: rm {from_notices}\n\
          In the CDN's control panel activate, for each service, the version before the one whose comment begins with\n\
          'saltext-migrate'; then: rm {to_notices}\n\
@@ -54,23 +55,17 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          SET GLOBAL read_only=0;\n\
          SELECT @@global.read_only;\n\
          \n\
-         {target_role}: read_only=0\n\
+         {target_role}\n\
          Leave {source} fenced. Take the notice down: rm {to_notices}\n\
          In the CDN's control panel activate, for each service, the newest version whose comment begins with\n\
          'saltext-migrate'. When the controller lives again, run the same command again: it finishes the rest.\n",
         source_place = from.place(),
         target_place = to.place(),
-        source_role = role_file(settings, from),
-        target_role = role_file(settings, to),
+        source_role = writable_at_boot(settings, from),
+        target_role = writable_at_boot(settings, to),
         from_notices = notices(from.side),
         to_notices = notices(to.side),
     )
-}
-
-/// Names the file that holds a server's role at boot.
-pub fn role_file(settings: &Settings, server: &Server) -> String {
-    let own = settings.node(server.side, &server.node).and_then(|node| node.role_file.clone());
-    own.unwrap_or_else(|| settings.databases.role_file.clone())
 }
 
 fn notices(settings: &Settings, side: Side) -> String {
@@ -80,4 +75,10 @@ fn notices(settings: &Settings, side: Side) -> String {
         format!("{} (on {}-{name})", own.unwrap_or_else(|| notice.path.clone()), side.word())
     };
     notice.nodes.of(side).iter().map(file).collect::<Vec<_>>().join(", ")
+}
+
+/// Spells the command that a shell of the server's host takes.
+fn writable_at_boot(settings: &Settings, server: &Server) -> String {
+    let content = role::content(settings, false).replace('\n', "\\n");
+    format!("printf '{content}' > {}   (on {})", role::file(settings, server), server.name)
 }

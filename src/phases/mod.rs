@@ -4,6 +4,7 @@
 
 mod break_glass;
 mod guard;
+mod role;
 mod transfer;
 
 use crate::database::Servers;

@@ -5,7 +5,8 @@
 //! drain; then the fence, and the promotion in one packet; the notice off; the roles at boot; the old channel ended,
 //! then the source, and everybody else, under whom they belong; a marker seen everywhere.
 
-use super::break_glass::{page, role_file};
+use super::break_glass::page;
+use super::role;
 use crate::database::{Server, Servers};
 use crate::edge::{Fastly, Prober};
 use crate::engine::{Graph, Role};
@@ -321,15 +322,8 @@ impl Transfer<'_> {
 
     fn role_at_boot(&mut self, server: &Rc<Server>, read_only: bool, after: &[&str]) -> Option<String> {
         let host = self.minion(server)?;
-        let path = role_file(self.settings, server);
-        let mut content = format!(
-            "# Written by saltext-migrate: the role outlives a reboot.\n[mysqld]\nread_only={}\n",
-            u8::from(read_only)
-        );
-        if read_only {
-            // A fence that a reboot brought back must hold off what the fence itself did: see `domain` and `scheduler`.
-            content += &format!("gtid_domain_id={}\nevent_scheduler=OFF\n", self.settings.databases.quarantine_domain);
-        }
+        let path = role::file(self.settings, server);
+        let content = role::content(self.settings, read_only);
         let step = HostFiles {
             outside: self.outside.clone(),
             files: vec![HostFile { host, path }],

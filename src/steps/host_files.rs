@@ -7,6 +7,9 @@ use crate::site::{self, HostFile};
 use crate::step::{Earlier, Seen, Step, Undo};
 use std::collections::BTreeMap;
 
+/// What a file of ours begins with, where somebody might write it by hand from our page.
+pub const MARK: &str = "# Written by saltext-migrate";
+
 /// The content of each file, by `host:path`; nothing where it is absent.
 pub type Contents = BTreeMap<String, Option<String>>;
 
@@ -42,6 +45,12 @@ impl Step for HostFiles {
         // Every host reported success, or this is an error: reading it all back would only lengthen the window.
         site::write(&self.outside, permit, &self.files, to, self.seconds).await?;
         Ok(Seen { fact: to.clone(), evidence: () })
+    }
+
+    fn half_done(&self, found: &Contents, old: &Contents, new: &Contents) -> bool {
+        let ours = |content: &Option<String>| content.as_ref().is_none_or(|text| text.starts_with(MARK));
+        let known = |key: &String, content| old.get(key) == Some(content) || new.get(key) == Some(content);
+        found.iter().all(|(key, content)| known(key, content) || ours(content))
     }
 
     fn undo(&self) -> Undo<Contents> {

@@ -26,7 +26,7 @@ pub use edge::{Activated, Activation, Everywhere, Purged, Staged, Switch, Unmove
 pub use fence::Fence;
 pub use following::{Follow, Following};
 pub use guard::GuardReady;
-pub use host_files::HostFiles;
+pub use host_files::{HostFiles, MARK};
 pub use marker::{MarkerTrial, Timing};
 pub use promotion::Promotion;
 pub use scheduler::Scheduler;

@@ -84,7 +84,12 @@ class Cut:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection((self._server.address, self._chain.port))
+            try:
+                server = socket.create_connection((self._server.address, self._chain.port))
+            except OSError:
+                # As the server itself would, while it is down.
+                client.close()
+                continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._sockets.append(end)

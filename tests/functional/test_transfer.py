@@ -169,3 +169,18 @@ def test_what_somebody_changed_after_the_flip_is_mended_by_the_same_command(
     assert _plan(fresh_chain, "flip") == []
     refused = [at for side, at in writer.results.refused if side == "new"]
     assert refused == [], "nobody on the new primary is bothered"
+
+
+def test_nobody_writes_at_all_and_it_goes_to_and_fro_all_the_same(fresh_chain: Chain) -> None:
+    """A demoted primary that nothing new reached must still know where it stands."""
+    pillar = fresh_chain.pillar()
+    fresh_chain.old.run("INSERT INTO site.writes VALUES (NULL, 1, 1, 1, 'old', SYSDATE(6))")
+    for phase in ("flip", "revert", "flip", "revert", "flip"):
+        done = direct.run(pillar, "apply", phase=phase)
+        assert done.verdict == "done", done.problem
+        happened = done.happened("done")
+        ended, began = ("new-db1", "old-db1") if phase == "flip" else ("old-db1", "new-db1")
+        if f"source.{ended}" in happened:
+            # A ring in between would carry a stray write to the live primary.
+            assert happened.index(f"source.{ended}") < happened.index(f"source.{began}")
+    _agree(fresh_chain)

@@ -58,8 +58,13 @@ class SaltMaster:
         self,
         pillar: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
+        commands: Path = COMMANDS,
     ) -> None:
-        """Takes the value of the pillar key `migrate`; `settings` go into the master's own file."""
+        """Takes the value of the pillar key `migrate`; `settings` go into the master's own file.
+
+        `commands` is where another version of Salt has its own.
+        """
+        self._commands = commands
         # Not pytest's directory: a unix socket path ends at 107 characters.
         self.home = Path(tempfile.mkdtemp(prefix="salt-", dir="/tmp"))
         self.config = self.home / "master"
@@ -99,7 +104,7 @@ class SaltMaster:
     def command(self, *arguments: str) -> list[str]:
         """Returns the salt-run command line, for those who start, signal and time it themselves."""
         return [
-            str(COMMANDS / "salt-run"),
+            str(self._commands / "salt-run"),
             *("-c", str(self.config), "--out=json", "--no-color"),
             *arguments,
         ]
@@ -112,7 +117,7 @@ class SaltMaster:
         """Runs a function on the minion; `data` is its answer alone."""
         ran = _ran(
             [
-                str(COMMANDS / "salt"),
+                str(self._commands / "salt"),
                 *("-c", str(self.config), "--out=json", "--static", "--no-color"),
                 *(MINION, *arguments),
             ],
@@ -218,7 +223,7 @@ class SaltMaster:
                     # SIGTERM, not SIGKILL: only the daemon itself can end its children.
                     [
                         *("setpriv", "--pdeathsig", "TERM"),
-                        *(str(COMMANDS / name), "-c", str(config)),
+                        *(str(self._commands / name), "-c", str(config)),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -1,0 +1,104 @@
+"""Nobody stays fenced, and no way back is broken, in silence: the bus and the exit code say so within seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import direct
+from tests.lab.loopback import Chain
+from tests.lab.salt import SaltMaster
+
+SECONDS = 8.0
+
+
+class Bus:
+    """Everything that happens under `migrate/` on a master's bus, as it happens."""
+
+    def __init__(self, master: SaltMaster) -> None:
+        command = master.command("state.event", "migrate/*", "quiet=False")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def wait(self, tag: str, words: str, seconds: float = SECONDS) -> float:
+        """Waits for an event, and returns how long it took."""
+        began = time.monotonic()
+        for line in self._process.stdout:
+            name, _, text = line.partition("\t")
+            if name == tag and words in json.loads(text)["alarm"]:
+                return time.monotonic() - began
+            assert time.monotonic() - began < seconds, f"{tag} {words} did not come"
+        raise AssertionError("the bus ended")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def watched(chain: Chain) -> Iterator[SaltMaster]:
+    chain.reset()
+    settings = {"engines": [{"migrate_watch": {"interval": 1}}]}
+    with SaltMaster(chain.pillar(), settings) as master:
+        yield master
+
+
+@pytest.fixture
+def bus(fresh_chain: Chain, watched: SaltMaster) -> Iterator[Bus]:
+    listening = Bus(watched)
+    # It is there once it hears what the reset did.
+    time.sleep(2.5)
+    yield listening
+    listening.close()
+
+
+def alarms(chain: Chain) -> list[str]:
+    return list(direct.run(chain.pillar(), "status").answer["alarms"])
+
+
+def test_a_stopped_replica_is_an_alarm_and_its_end_is_told(
+    fresh_chain: Chain, watched: SaltMaster, bus: Bus
+) -> None:
+    fresh_chain["new-db1"].run("STOP SLAVE SQL_THREAD")
+    assert bus.wait("migrate/alarm", "new-db1: replication from") < SECONDS
+    assert watched.run("migrate.status").rc == 1
+    fresh_chain["new-db1"].run("START SLAVE")
+    assert bus.wait("migrate/alarm/over", "new-db1: replication from") < SECONDS
+    assert watched.run("migrate.status").rc == 0
+
+
+def test_a_fence_that_nobody_owns_is_an_alarm(fresh_chain: Chain, bus: Bus) -> None:
+    broken = direct.run(fresh_chain.pillar(), "apply", "panic-after:fence", phase="flip")
+    assert broken.problem["kind"] == "defect"
+    assert bus.wait("migrate/alarm", "no primary accepts writes") < SECONDS
+    assert any("was not finished" in alarm for alarm in alarms(fresh_chain))
+    assert direct.run(fresh_chain.pillar(), "abort").verdict == "aborted"
+    assert alarms(fresh_chain) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("SET GLOBAL read_only=0", "both primaries accept writes"),
+        ("FLUSH TABLES", "somebody wrote on it while it was fenced"),
+        ("STOP SLAVE IO_THREAD", "old-db1: replication from"),
+    ],
+)
+def test_what_endangers_the_way_back_is_an_alarm_through_the_soak(
+    fresh_chain: Chain, bus: Bus, what: str, words: str
+) -> None:
+    assert direct.run(fresh_chain.pillar(), "apply", phase="flip").verdict == "done"
+    assert alarms(fresh_chain) == []
+    fresh_chain.old.run(what)
+    assert bus.wait("migrate/alarm", words) < SECONDS
+
+
+def test_a_server_that_is_gone_is_an_alarm_and_no_error(fresh_chain: Chain) -> None:
+    fresh_chain["relay"].kill()
+    shown: dict[str, Any] = direct.run(fresh_chain.pillar(), "status").answer
+    assert any(alarm.startswith("new-relay: ") for alarm in shown["alarms"])
+    assert shown["primary"] == "old"

@@ -46,6 +46,8 @@ migrate:
     # deadlines: {connect: 5000, fence: 1000, catch_up: 2000, replication: 30000, abort: 60000, window: 15000}
     # A marker must cross the chain within this many milliseconds before anybody is bothered.
     # max_lag: 1000
+    # Hours for which both primaries keep their binlogs: a server that is away longer has to be seeded anew.
+    # soak_hours: 168
 
   # 'Migration in progress': shown to editors by every application node while they cannot save.
   notice:

@@ -1,6 +1,6 @@
 //! The migration in one screen: who runs, how the last run ended, how every server stands.
 
-use crate::database::{Servers, Status};
+use crate::database::{Servers, Status, gtid};
 use crate::error::Result;
 use crate::phases;
 use crate::settings::{Settings, Side};
@@ -25,8 +25,7 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
                 if !status.other_channels.is_empty() {
                     alarms.push(format!("{name}: left-over channels {}", status.other_channels.join(", ")));
                 }
-                let domains: Vec<u32> =
-                    crate::database::gtid::Position::read(&status.binlog_state)?.domains().collect();
+                let domains: Vec<u32> = gtid::Position::read(&status.binlog_state)?.domains().collect();
                 if status.read_only && domains.contains(&settings.databases.quarantine_domain) {
                     alarms.push(format!(
                         "{name}: somebody wrote on it while it was fenced (domain {} in its binlog)",
@@ -46,6 +45,7 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
             }
         }
     }
+    alarms.extend(errant(settings, &servers, &answers)?);
     let writable = |side| {
         let status = answers.get(&servers.primary(side).name)?.as_ref().ok()?;
         Some(!status.read_only)
@@ -77,4 +77,22 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
     Ok(
         json!({"primary": primary, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}),
     )
+}
+
+/// Names what stands in the way of replication on any server, where one primary writes.
+fn errant(settings: &Settings, servers: &Servers, answers: &BTreeMap<String, Result<Status>>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let status = |name: &str| answers.get(name).and_then(|answer| answer.as_ref().ok());
+    let open = [Side::Old, Side::New].into_iter().map(|side| servers.primary(side));
+    let mut primaries = open.filter_map(|server| status(&server.name)).filter(|status| !status.read_only);
+    let (Some(primary), None) = (primaries.next(), primaries.next()) else { return Ok(found) };
+    for (name, answer) in answers {
+        let Ok(theirs) = answer else { continue };
+        for one in gtid::errant(&theirs.binlog_state, &primary.binlog_state, primary.server_id)? {
+            if one.ahead && one.gtid.domain != settings.databases.quarantine_domain {
+                found.push(format!("{name}: transaction {} is on it alone, and replication will stop at it", one.gtid));
+            }
+        }
+    }
+    Ok(found)
 }

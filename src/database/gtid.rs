@@ -47,9 +47,43 @@ impl Position {
 
 impl std::fmt::Display for Position {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> =
-            self.0.values().map(|gtid| format!("{}-{}-{}", gtid.domain, gtid.server, gtid.sequence)).collect();
+        let parts: Vec<String> = self.0.values().map(Gtid::to_string).collect();
         formatter.write_str(&parts.join(","))
+    }
+}
+
+/// Lists what a binlog state has that another has not, and that the writer of the other did not write itself.
+///
+/// Both states name, per domain and server, the last transaction that was ever logged. What the writer wrote may still
+/// be on its way in either direction, so its own entries say nothing.
+///
+/// # Errors
+/// [`Error::Remote`] where either text is no binlog state.
+pub fn errant(state: &str, of_writer: &str, writer: u32) -> Result<Vec<Errant>> {
+    let read = |text: &str| -> Result<Vec<Gtid>> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| gtid(part).ok_or_else(|| Error::remote("database", format!("{part:?} is no GTID")))).collect()
+    };
+    let known = read(of_writer)?;
+    let last = |gtid: &Gtid| known.iter().filter(|one| one.domain == gtid.domain).map(|one| one.sequence).max();
+    let has = |gtid: &Gtid| {
+        known.iter().any(|one| one.domain == gtid.domain && one.server == gtid.server && one.sequence >= gtid.sequence)
+    };
+    let ours = read(state)?.into_iter().filter(|gtid| gtid.server != writer && !has(gtid));
+    Ok(ours.map(|gtid| Errant { ahead: last(&gtid).is_none_or(|last| gtid.sequence > last), gtid }).collect())
+}
+
+/// A transaction that only one server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errant {
+    pub gtid: Gtid,
+    /// Whether it stands where one of the writer's belongs, so that replication will stop at it.
+    pub ahead: bool,
+}
+
+impl std::fmt::Display for Gtid {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}-{}", self.domain, self.server, self.sequence)
     }
 }
 
@@ -74,6 +108,20 @@ mod tests {
         assert!(!position("0-1-10").contains(&position("0-1-9,7-1-1")));
         assert!(position("").contains(&position("")));
         assert_eq!(position("0-1-10,0-2-12").to_string(), "0-2-12");
+    }
+
+    #[test]
+    fn what_only_one_server_has_is_errant() {
+        let errant = |state, of_writer| -> Vec<(String, bool)> {
+            errant(state, of_writer, 1).unwrap().iter().map(|one| (one.gtid.to_string(), one.ahead)).collect()
+        };
+        assert_eq!(errant("0-1-10,0-7-5", "0-1-12,0-7-5"), []);
+        // Our reading of the writer may be older than that of its replica.
+        assert_eq!(errant("0-1-12", "0-1-10"), []);
+        assert_eq!(errant("0-1-10,0-7-11", "0-1-10"), [("0-7-11".to_owned(), true)]);
+        assert_eq!(errant("0-7-6,0-1-10", "0-7-5,0-1-10"), [("0-7-6".to_owned(), false)]);
+        assert_eq!(errant("99-7-1", "0-1-10"), [("99-7-1".to_owned(), true)]);
+        assert!(super::errant("0-1", "", 1).is_err());
     }
 
     #[test]

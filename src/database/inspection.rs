@@ -1,8 +1,11 @@
 //! What checks ask a server, beyond its status; reads only.
 
+use super::quote::text;
 use super::{SCHEMA, Server};
 use crate::error::Result;
+use crate::event;
 use crate::journal::Permit;
+use std::collections::BTreeMap;
 
 impl Server {
     /// Lists the accounts that could write past a fence, as `user@host`.
@@ -46,6 +49,37 @@ impl Server {
         sets.iter().flatten().map(|row| self.field(row, "event").map(str::to_owned)).collect()
     }
 
+    /// Reads settings of the running server by name; one that it does not know is left out.
+    pub async fn variables(&self, names: &[&str]) -> Result<BTreeMap<String, String>> {
+        let list: Vec<String> = names.iter().map(|name| text(name)).collect();
+        let sql = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", list.join(", "));
+        let sets = self.session.packet(&sql).await?;
+        let pair = |row| Ok((self.field(row, "Variable_name")?.to_lowercase(), self.field(row, "Value")?.to_owned()));
+        sets.iter().flatten().map(pair).collect()
+    }
+
+    /// Tells how far the server's clock is ahead of the controller's, in seconds; half the way there is taken off.
+    pub async fn clock_ahead(&self) -> Result<f64> {
+        let sent = event::now();
+        let row = self.session.row("SELECT UNIX_TIMESTAMP(SYSDATE(6)) AS now").await?;
+        let answered = event::now();
+        Ok(self.number::<f64>(&row, "now")? - f64::midpoint(sent, answered))
+    }
+
+    /// Counts the connections of each account that is connected now, replication and the tool's own left out.
+    pub async fn connected(&self) -> Result<BTreeMap<String, u32>> {
+        let ours = text(&self.settings.databases.accounts.admin.user);
+        let sql = format!(
+            "SELECT USER AS user, COUNT(*) AS connections FROM information_schema.PROCESSLIST \
+             WHERE USER NOT IN ('system user', 'event_scheduler', {ours}) GROUP BY USER"
+        );
+        let sets = self.session.packet(&sql).await?;
+        sets.iter()
+            .flatten()
+            .map(|row| Ok((self.field(row, "user")?.to_owned(), self.number(row, "connections")?)))
+            .collect()
+    }
+
     /// Lists the server ids of the replicas that read from here now.
     pub async fn replica_ids(&self) -> Result<Vec<u32>> {
         let sets = self.session.packet("SHOW SLAVE HOSTS").await?;
@@ -73,8 +107,8 @@ impl Server {
         if !end_sessions {
             return Ok(());
         }
-        let ours = super::quote::text(&self.settings.databases.accounts.admin.user);
-        let replication = super::quote::text(&self.settings.databases.accounts.replication.user);
+        let ours = text(&self.settings.databases.accounts.admin.user);
+        let replication = text(&self.settings.databases.accounts.replication.user);
         let sql = format!(
             "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER NOT IN ('system user','event_scheduler',{ours},{replication})"
         );

@@ -14,7 +14,9 @@ use crate::error::Result;
 use crate::outside::Outside;
 use crate::settings::{Settings, Side};
 use crate::site::HostFile;
-use crate::steps::checks::{Check, Configuration, EdgeReady, Hosts, Privileges, Topology, Workload};
+use crate::steps::checks::{
+    Check, Configuration, EdgeReady, Hosts, Likeness, Privileges, Topology, Transactions, Versions, Workload,
+};
 use crate::steps::{
     Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
     Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
@@ -105,6 +107,12 @@ impl Transfer<'_> {
             without_minion,
         };
         let graph = &mut self.graph;
+        let (from, to) = (self.from.clone(), self.to.clone());
+        graph.add("check.versions", Role::Check, Check(Versions { from: from.clone(), to: to.clone() }));
+        graph.add("check.likeness", Role::Check, Check(Likeness { from, to, soak_hours: databases.soak_hours }));
+        let quarantine_domain = databases.quarantine_domain;
+        let transactions = Transactions { servers: all.clone(), from: self.from.clone(), quarantine_domain };
+        graph.add("check.transactions", Role::Check, Check(transactions));
         graph.add("check.topology", Role::Check, Check(Topology { servers: all.clone(), from: self.from.clone() }));
         graph.add(
             "check.configuration",
@@ -280,7 +288,15 @@ impl Transfer<'_> {
             self.graph.serve(&node, &[ids::FENCE, ids::PROMOTION]);
         }
         // They look for a chain that is ready to be moved; what was changed after a move is mended without it.
-        for check in ["check.topology", "check.configuration", "check.privileges", "check.workload"] {
+        for check in [
+            "check.topology",
+            "check.configuration",
+            "check.privileges",
+            "check.workload",
+            "check.versions",
+            "check.likeness",
+            "check.transactions",
+        ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }
     }

@@ -116,6 +116,9 @@ pub struct Databases {
     /// Milliseconds within which a marker must cross the chain.
     #[serde(default = "default::max_lag")]
     pub max_lag: u64,
+    /// Hours for which both primaries must keep their binlogs, so that the way back stays open.
+    #[serde(default = "default::soak_hours")]
+    pub soak_hours: u64,
     /// GTID domain in which a fenced former primary writes what an administrator does to it.
     #[serde(default = "default::quarantine_domain")]
     pub quarantine_domain: u32,
@@ -343,6 +346,9 @@ mod default {
     }
     pub fn max_lag() -> u64 {
         1_000
+    }
+    pub fn soak_hours() -> u64 {
+        168
     }
     pub fn quarantine_domain() -> u32 {
         99

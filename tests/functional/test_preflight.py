@@ -41,6 +41,16 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
     ("old-db1", "GRANT READ_ONLY ADMIN ON *.* TO app@'%'",
      "REVOKE READ_ONLY ADMIN ON *.* FROM app@'%'",
      "old-db1", "app@% can write past the fence", True),
+    ("new-db1", "SET GLOBAL sql_mode=''", "SET GLOBAL sql_mode=DEFAULT",
+     "new-db1", 'sql_mode is ""', False),
+    ("new-db1", "SET GLOBAL max_allowed_packet=1048576", "SET GLOBAL max_allowed_packet=16777216",
+     "new-db1", "max_allowed_packet is 1048576, and 16777216 on old-db1", False),
+    ("old-db1", "SET GLOBAL binlog_expire_logs_seconds=3600",
+     "SET GLOBAL binlog_expire_logs_seconds=0",
+     "old-db1", "binlog_expire_logs_seconds is 3600", False),
+    ("old-db1", "SET GLOBAL rpl_semi_sync_master_enabled=1",
+     "SET GLOBAL rpl_semi_sync_master_enabled=0",
+     "old-db1", "semi-synchronous replication may hold a commit for 10000 ms", False),
     ("old-db1", "CREATE EVENT site.tick ON SCHEDULE EVERY 1 DAY DO SELECT 1", "DROP EVENT site.tick",
      "old-db1", "scheduled events: site.tick", False),
     ("old-db1", "RENAME TABLE saltext_migrate.marker TO saltext_migrate.hidden",
@@ -117,6 +127,44 @@ def test_a_hop_that_does_not_pass_on_what_it_replicated_blocks(
         fresh_chain.wait_replicating()
         subject = "new-relay" if server == "relay" else server
         assert has(findings(fresh_chain.pillar()), subject, "log_slave_updates is off", True)
+
+
+@pytest.mark.parametrize("server", ["relay", "new-db1", "old-db2"])
+def test_a_transaction_that_only_one_server_has_blocks_and_is_an_alarm(
+    fresh_chain: Chain, server: str
+) -> None:
+    fresh_chain[server].run("FLUSH TABLES")
+    subject = "new-relay" if server == "relay" else server
+    written = fresh_chain[server].value("SELECT @@gtid_binlog_pos")
+    found = findings(fresh_chain.pillar())
+    assert has(found, subject, f"transaction {written} is not on old-db1", True)
+    alarms = direct.run(fresh_chain.pillar(), "status").answer["alarms"]
+    assert any(f"{subject}: transaction {written} is on it alone" in alarm for alarm in alarms)
+    refused = direct.run(fresh_chain.pillar(), "apply", phase="flip")
+    assert refused.problem["kind"] == "refused"
+
+
+def test_names_that_mean_something_else_on_the_other_side_block(fresh_chain: Chain) -> None:
+    with configured(fresh_chain, "new-db1", "lower_case_table_names=1"):
+        fresh_chain.wait_replicating()
+        assert has(findings(fresh_chain.pillar()), "new-db1", 'lower_case_table_names is "1"', True)
+
+
+@pytest.mark.parametrize("user", ["heartbeat", "orchestrator_client"])
+def test_who_may_write_past_the_fence_and_is_connected_is_named(
+    fresh_chain: Chain, user: str
+) -> None:
+    fresh_chain.old.run(f"CREATE USER {user}; GRANT READ_ONLY ADMIN ON *.* TO {user}")
+    fresh_chain.settle()
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["may_bypass_fence"] = ["root", "mysql", "mariadb.sys", user]
+    with fresh_chain.old.connect(user, "") as connection:
+        connection.query("SELECT 1")
+        found = findings(pillar)
+    assert has(found, "old-db1", f"{user} can write past the fence, and has 1 conn", False)
+    assert has(found, "old-db1", f"{user} is connected: a tool that may move", False) == (
+        user != "heartbeat"
+    )
 
 
 def test_two_servers_with_one_id_block(fresh_chain: Chain) -> None:

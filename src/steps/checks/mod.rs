@@ -5,15 +5,21 @@
 mod configuration;
 mod edge;
 mod hosts;
+mod likeness;
 mod privileges;
 mod topology;
+mod transactions;
+mod versions;
 mod workload;
 
 pub use configuration::Configuration;
 pub use edge::EdgeReady;
 pub use hosts::Hosts;
+pub use likeness::Likeness;
 pub use privileges::Privileges;
 pub use topology::Topology;
+pub use transactions::Transactions;
+pub use versions::Versions;
 pub use workload::Workload;
 
 use crate::error::{Error, Result};

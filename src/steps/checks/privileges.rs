@@ -17,6 +17,7 @@ impl Topic for Privileges {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("privileges");
         for server in &self.primaries {
+            let connected = server.connected().await?;
             for account in server.may_bypass_fence().await? {
                 let user = account.split('@').next().unwrap_or_default();
                 if !self.known.iter().any(|known| known == user) {
@@ -24,6 +25,14 @@ impl Topic for Privileges {
                         "REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM it and let its sessions reconnect, or name {user} in migrate:databases:may_bypass_fence"
                     );
                     notes.block(&server.name, format!("{account} can write past the fence"), mend);
+                } else if let Some(connections) = connected.get(user) {
+                    // It is known to be quiet; that it is there while the fence falls should still be known.
+                    let what = format!("{user} can write past the fence, and has {connections} connections open");
+                    notes.warn(
+                        &server.name,
+                        what,
+                        "see that none of them writes: heartbeats, monitoring, a forgotten client",
+                    );
                 }
             }
         }

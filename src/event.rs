@@ -19,6 +19,12 @@ pub struct Finding {
     pub mend: String,
     /// Whether the flip refuses because of it.
     pub blocking: bool,
+    /// Names this one finding; another wording, and so another state of things, has another.
+    pub id: String,
+    /// Whether somebody may take it on themselves.
+    pub forceable: bool,
+    /// Why somebody did.
+    pub forced: Option<String>,
 }
 
 /// What happened to a step, or to the run.

@@ -6,6 +6,7 @@ mod report;
 mod status;
 
 use crate::database::Servers;
+use crate::engine::Force;
 use crate::error::{Error, Result};
 use crate::outside::Outside;
 use crate::phases::{self, Phase};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 /// | command | arguments | returns |
 /// |---|---|---|
 /// | `plan` | `phase` | changes, findings, what is unchanged |
-/// | `apply` | `phase`, `guarded` | what was done, by step |
+/// | `apply` | `phase`, `guarded`, `force`, `reason` | what was done, by step |
 /// | `guard` | `phase`, `process` | what had to be taken back when the process died or hung, or nothing |
 /// | `abort` | | what was taken back, or nothing |
 /// | `status` | | the lock, the last run, every server |
@@ -39,7 +40,7 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
         }
         "apply" => {
             let guarded = arguments.get("guarded").and_then(Value::as_bool).unwrap_or(false);
-            let report = phases::apply(phase()?, &settings, outside, guarded).await?;
+            let report = phases::apply(phase()?, &settings, outside, guarded, &force(arguments)?).await?;
             report::write(&settings, report).await
         }
         "guard" => {
@@ -69,6 +70,28 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
             hint: "install one version of the extension on master and minions".into(),
         }),
     }
+}
+
+/// Reads which findings somebody takes on themselves: one id, or a list of them.
+///
+/// # Errors
+/// [`Error::Settings`] where it is anything else: a `True` is no finding.
+fn force(arguments: &Value) -> Result<Force> {
+    let id = |value: &Value| {
+        value.as_str().map(str::to_owned).ok_or_else(|| Error::Settings {
+            path: "force".into(),
+            found: value.to_string(),
+            expected: "the id of one finding, or a list of such ids".into(),
+            hint: "salt-run migrate.preflight shows the id of each finding".into(),
+        })
+    };
+    let findings = match arguments.get("force") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list.iter().map(id).collect::<Result<_>>()?,
+        Some(one) => vec![id(one)?],
+    };
+    let reason = arguments.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(Force { findings, reason })
 }
 
 fn server(settings: &Settings, arguments: &Value) -> Result<std::rc::Rc<crate::database::Server>> {

@@ -81,6 +81,8 @@ async fn document(settings: &Settings, report: &Report) -> Value {
             "direction": report.phase,
             "result": report.verdict,
             "error": report.error.as_ref().map(ToString::to_string),
+            "forced": report.findings.iter().filter_map(|finding| Some((&finding.id, finding.forced.as_ref()?)))
+                .map(|(finding, reason)| json!({"finding": finding, "reason": reason})).collect::<Vec<Value>>(),
             "predicted_ms": timing.as_ref().map(|timing| timing.predicted_ms),
             "window_ms": window,
             "floor_ms": timing.as_ref().map(|timing| timing.floor_ms),

@@ -6,7 +6,7 @@ mod abort;
 mod plan;
 mod run;
 
-pub use plan::{Change, Plan, plan};
+pub use plan::{Change, Force, Plan, plan};
 pub use run::{Report, StepReport, Verdict, abort, apply, rescue, resume};
 
 use crate::error::{Error, Result};

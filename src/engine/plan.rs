@@ -45,6 +45,63 @@ impl Plan {
     }
 }
 
+/// Findings that somebody takes on themselves, each by its id, and why.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Force {
+    pub findings: Vec<String>,
+    pub reason: String,
+}
+
+impl Plan {
+    /// Lets findings block no longer, with the reason on record.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where there is no reason, or no such finding that blocks and may be forced.
+    pub fn force(&mut self, force: &Force) -> Result<()> {
+        let wrong = |found: String, expected: String| {
+            Error::Settings {
+            path: "force".into(),
+            found,
+            expected,
+            hint: "salt-run migrate.preflight shows the id of each finding; for example force=privileges/old-db1/3f2a reason='it only reads'".into(),
+        }
+        };
+        if !force.findings.is_empty() && force.reason.trim().is_empty() {
+            return Err(wrong("no reason".into(), "a reason beside it, for the report".into()));
+        }
+        for id in &force.findings {
+            let named = self.findings.iter_mut().find(|finding| finding.blocking && finding.id == *id);
+            match named {
+                Some(finding) if finding.forceable => {
+                    finding.blocking = false;
+                    finding.forced = Some(force.reason.clone());
+                }
+                Some(finding) => {
+                    return Err(wrong(
+                        id.clone(),
+                        format!("a finding that may be forced; this one breaks a promise: {}", finding.mend),
+                    ));
+                }
+                None => {
+                    let open: Vec<&str> = self
+                        .findings
+                        .iter()
+                        .filter(|finding| finding.blocking)
+                        .map(|finding| finding.id.as_str())
+                        .collect();
+                    let open = if open.is_empty() {
+                        "nothing, for nothing blocks".to_owned()
+                    } else {
+                        format!("one of {}", open.join(", "))
+                    };
+                    return Err(wrong(id.clone(), open));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Looks at the world and says what the phase would change in it.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! Invariant: nothing starts before its `started` record is durable; a `set` that runs is awaited, never dropped; before
 //! the commit point a failure leads back, after it only forward.
 
-use super::plan::{Plan, plan};
+use super::plan::{Force, Plan, plan};
 use super::{Graph, Node, Role, foreign};
 use crate::drill::{self, Moment};
 use crate::error::{Error, Result};
@@ -66,9 +66,11 @@ pub async fn apply(
     state_dir: &Path,
     settings_hash: &str,
     abort_within: Duration,
+    force: &Force,
     outside: &Outside,
 ) -> Result<Report> {
-    let plan = plan(graph).await?;
+    let mut plan = plan(graph).await?;
+    plan.force(force)?;
     if plan.refused() {
         return Err(Error::Refused(plan.findings));
     }
@@ -84,7 +86,10 @@ pub async fn apply(
             evidence: BTreeMap::new(),
         });
     }
-    let journal = Journal::begin(state_dir, &graph.phase, settings_hash)?;
+    let mut journal = Journal::begin(state_dir, &graph.phase, settings_hash)?;
+    for finding in &force.findings {
+        journal.keep(Record::Forced { finding: finding.clone(), reason: force.reason.clone() })?;
+    }
     let mut run = Run::new(graph, journal, abort_within, outside);
     run.needed = plan.needed();
     run.adopt(&plan);

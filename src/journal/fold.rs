@@ -50,6 +50,8 @@ pub struct RunState {
     pub finished: Option<Outcome>,
     /// The last problem of each step that failed.
     pub problems: BTreeMap<String, String>,
+    /// Why each finding that would have blocked was taken on.
+    pub forced: BTreeMap<String, String>,
     pub records: u64,
 }
 
@@ -74,6 +76,9 @@ impl RunState {
                 next.run.clone_from(run);
                 next.phase.clone_from(phase);
                 next.settings_hash.clone_from(settings_hash);
+            }
+            Record::Forced { finding, reason } => {
+                next.forced.insert(finding.clone(), reason.clone());
             }
             Record::Unchanged { step, fact, evidence } => {
                 if matches!(self.steps.get(step), Some(StepState::Started { .. } | StepState::Undone { .. })) {

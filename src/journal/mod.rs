@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 pub enum Record {
     /// The run exists.
     Begun { run: String, phase: String, settings_hash: String },
+    /// Somebody took a finding on themselves.
+    Forced { finding: String, reason: String },
     /// The step's fact was already as wanted.
     Unchanged { step: String, fact: Value, evidence: Value },
     /// The step may now change the world from `old` to `new`.

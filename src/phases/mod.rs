@@ -8,7 +8,7 @@ mod role;
 mod transfer;
 
 use crate::database::Servers;
-use crate::engine::{self, Graph, Plan, Report};
+use crate::engine::{self, Force, Graph, Plan, Report};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Lock, RunState, runs};
 use crate::outside::Outside;
@@ -79,7 +79,13 @@ pub async fn plan(phase: Phase, settings: &Settings, outside: &Outside) -> Resul
 ///
 /// # Errors
 /// Whatever stood in the way before the first step.
-pub async fn apply(phase: Phase, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Report> {
+pub async fn apply(
+    phase: Phase,
+    settings: &Settings,
+    outside: &Outside,
+    guarded: bool,
+    force: &Force,
+) -> Result<Report> {
     let _lock = Lock::take(&settings.state_dir, &format!("migrate.{}", phase.name()))?;
     if let Some(journal) = Journal::unfinished(&settings.state_dir)? {
         let report = finish(journal, phase, settings, outside, guarded).await?;
@@ -90,7 +96,7 @@ pub async fn apply(phase: Phase, settings: &Settings, outside: &Outside, guarded
         }
     }
     let graph = phase.graph(settings, outside, guarded)?;
-    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), outside).await
+    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), force, outside).await
 }
 
 /// Takes the run that died back, where it is not committed.

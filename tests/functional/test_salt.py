@@ -169,8 +169,10 @@ def test_the_execution_module_is_documented_and_answers(fresh_chain: Chain, tmp_
         (["migrate.plan", "sideways"], "expected flip or revert"),
         (["migrate.plan", "[1, 2]"], "expected flip or revert"),
         (["migrate.preflight", "{}"], "expected flip or revert"),
-        (["migrate.flip", "force=True"], "unexpected keyword argument 'force'"),
-        (["migrate.flip", "now"], "too many positional arguments"),
+        (["migrate.flip", "force=True"], "expected the id of one finding"),
+        (["migrate.flip", "quickly=True"], "unexpected keyword argument 'quickly'"),
+        (["migrate.flip", "now"], "expected a reason"),
+        (["migrate.status", "now"], "too many positional arguments"),
     ],
 )
 def test_an_argument_of_the_wrong_kind_is_no_success(
@@ -179,9 +181,10 @@ def test_an_argument_of_the_wrong_kind_is_no_success(
     ran = master.run(*arguments)
     clean(ran)
     assert words in ran.stdout
-    (master.states / "step.sls").write_text(
-        json.dumps({"step": {"salt.runner": [{"name": arguments[0]}, {"arg": arguments[1:]}]}})
-    )
+    plain = [value for value in arguments[1:] if "=" not in value]
+    named = dict(value.split("=") for value in arguments[1:] if "=" in value)
+    step = [{"name": arguments[0]}, {"arg": plain}, {"kwarg": named}]
+    (master.states / "step.sls").write_text(json.dumps({"step": {"salt.runner": step}}))
     assert master.run("state.orchestrate", "step").rc == 1
     assert fresh_chain.serving() is fresh_chain.old
 

@@ -39,7 +39,7 @@ impl Topic for Likeness {
                 let mend =
                     format!("set {name} as on {}, and restart where it cannot be set at run time", self.from.name);
                 if MEANING.contains(name) {
-                    notes.block(&self.to.name, what, mend)
+                    notes.doubt(&self.to.name, what, mend)
                 } else {
                     notes.warn(&self.to.name, what, mend)
                 }

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::event::Finding;
 use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
+use sha2::{Digest, Sha256};
 use std::future::Future;
 
 /// One topic that is looked into.
@@ -74,20 +75,22 @@ impl Notes {
     }
 
     fn block(&mut self, subject: &str, found: impl Into<String>, mend: impl Into<String>) {
-        self.note(subject, found.into(), mend.into(), true);
+        self.note(subject, found.into(), mend.into(), true, false);
+    }
+
+    /// What blocks, unless somebody who knows better takes it on themselves.
+    fn doubt(&mut self, subject: &str, found: impl Into<String>, mend: impl Into<String>) {
+        self.note(subject, found.into(), mend.into(), true, true);
     }
 
     fn warn(&mut self, subject: &str, found: impl Into<String>, mend: impl Into<String>) {
-        self.note(subject, found.into(), mend.into(), false);
+        self.note(subject, found.into(), mend.into(), false, false);
     }
 
-    fn note(&mut self, subject: &str, found: String, mend: String, blocking: bool) {
-        self.findings.push(Finding {
-            topic: self.topic.to_owned(),
-            subject: subject.to_owned(),
-            found,
-            mend,
-            blocking,
-        });
+    fn note(&mut self, subject: &str, found: String, mend: String, blocking: bool, forceable: bool) {
+        let digest = Sha256::digest(found.as_bytes());
+        let id = format!("{}/{subject}/{:02x}{:02x}", self.topic, digest[0], digest[1]);
+        let (topic, subject) = (self.topic.to_owned(), subject.to_owned());
+        self.findings.push(Finding { topic, subject, found, mend, blocking, id, forceable, forced: None });
     }
 }

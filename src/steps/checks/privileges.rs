@@ -24,7 +24,7 @@ impl Topic for Privileges {
                     let mend = format!(
                         "REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM it and let its sessions reconnect, or name {user} in migrate:databases:may_bypass_fence"
                     );
-                    notes.block(&server.name, format!("{account} can write past the fence"), mend);
+                    notes.doubt(&server.name, format!("{account} can write past the fence"), mend);
                 } else if let Some(connections) = connected.get(user) {
                     // It is known to be quiet; that it is there while the fence falls should still be known.
                     let what = format!("{user} can write past the fence, and has {connections} connections open");

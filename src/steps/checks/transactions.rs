@@ -33,7 +33,7 @@ impl Topic for Transactions {
                     notes.warn(name, what, mend);
                 } else if found.ahead {
                     let mend = "see what it is (mysqlbinlog --gtid-start-pos), bring what matters to the primary, and seed this server anew: replication will stop at it";
-                    notes.block(name, what, mend);
+                    notes.doubt(name, what, mend);
                 } else {
                     notes.warn(
                         name,

@@ -41,7 +41,7 @@ impl Topic for Workload {
         }
         for server in &self.servers {
             for transaction in server.prepared_transactions().await? {
-                notes.block(
+                notes.doubt(
                     &server.name,
                     format!("a prepared XA transaction: {transaction}"),
                     "XA COMMIT or XA ROLLBACK it: it would keep its locks on the other side",

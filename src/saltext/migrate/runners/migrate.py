@@ -85,7 +85,7 @@ def preflight(phase: str = "flip") -> Any:
     phase
         ``flip`` (default) or ``revert``.
 
-    Returns the findings, each with ``topic``, ``subject``, ``found``, ``mend`` and ``blocking``;
+    Returns the findings, each with ``id``, ``topic``, ``subject``, ``found``, ``mend``, ``blocking`` and ``forceable``;
     the exit code is 1 where any blocks.
 
     CLI Example:
@@ -99,9 +99,14 @@ def preflight(phase: str = "flip") -> Any:
 
 
 @_clean
-def flip() -> Any:
+def flip(force: str | list[str] | None = None, reason: str = "") -> Any:
     """
     Cut the site over to the new side. A flip that died is finished, or taken back, first.
+
+    force
+        The id of a finding that would refuse it (``migrate.preflight`` shows it), or a list of such ids.
+    reason
+        Why; it stands in the journal and in the report.
 
     Returns what was done, by step; the exit code is 0 only where the site is on the new side in the end.
 
@@ -110,14 +115,20 @@ def flip() -> Any:
     .. code-block:: bash
 
         salt-run migrate.flip
+        salt-run migrate.flip force=privileges/old-db1/3f2a reason='the account only reads'
     """
-    return _carried(_call("apply", phase="flip"))
+    return _carried(_call("apply", phase="flip", force=force, reason=reason))
 
 
 @_clean
-def revert() -> Any:
+def revert(force: str | list[str] | None = None, reason: str = "") -> Any:
     """
     Bring the site back to the old side, with everything that was written since.
+
+    force
+        The id of a finding that would refuse it (``migrate.preflight`` shows it), or a list of such ids.
+    reason
+        Why; it stands in the journal and in the report.
 
     Returns what was done, by step; the exit code is 0 only where the site is on the old side in the end.
 
@@ -126,8 +137,9 @@ def revert() -> Any:
     .. code-block:: bash
 
         salt-run migrate.revert
+        salt-run migrate.revert force=privileges/old-db1/3f2a reason='the account only reads'
     """
-    return _carried(_call("apply", phase="revert"))
+    return _carried(_call("apply", phase="revert", force=force, reason=reason))
 
 
 @_clean

@@ -31,37 +31,51 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def flipped(name: str, **unknown: Any) -> dict[str, Any]:
+def flipped(
+    name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
+) -> dict[str, Any]:
     """
     Ensure that the site is served by the new side.
 
     name
         Any text; it names the state.
+    force, reason
+        The id of a finding that would refuse it (or a list of such ids), and why.
 
     .. code-block:: yaml
 
         flip:
           migrate.flipped: []
     """
-    return _state(name, "flip", unknown)
+    return _state(name, "flip", force, reason, unknown)
 
 
-def reverted(name: str, **unknown: Any) -> dict[str, Any]:
+def reverted(
+    name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
+) -> dict[str, Any]:
     """
     Ensure that the site is served by the old side, with everything that was written since.
 
     name
         Any text; it names the state.
+    force, reason
+        The id of a finding that would refuse it (or a list of such ids), and why.
 
     .. code-block:: yaml
 
         revert:
           migrate.reverted: []
     """
-    return _state(name, "revert", unknown)
+    return _state(name, "revert", force, reason, unknown)
 
 
-def _state(name: str, phase: str, unknown: dict[str, Any]) -> dict[str, Any]:
+def _state(
+    name: str,
+    phase: str,
+    force: str | list[str] | None,
+    reason: str,
+    unknown: dict[str, Any],
+) -> dict[str, Any]:
     state: dict[str, Any] = {"name": name, "result": False, "changes": {}, "comment": ""}
     # Salt takes an orchestration with an argument that a state has not for a success.
     wrong = [key for key in unknown if key not in STATE_INTERNAL_KEYWORDS and key[:2] != "__"]
@@ -70,9 +84,8 @@ def _state(name: str, phase: str, unknown: dict[str, Any]) -> dict[str, Any]:
         return state
     command = "plan" if __opts__["test"] else "apply"
     try:
-        done = bridge.call(
-            command, {"phase": phase}, opts=__opts__, pillar=__pillar__, functions=__salt__
-        )
+        arguments = {"phase": phase, "force": force, "reason": reason}
+        done = bridge.call(command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__)
     except CommandExecutionError as error:
         state["comment"] = str(error)
         return state

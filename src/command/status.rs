@@ -1,6 +1,6 @@
 //! The migration in one screen: who runs, how the last run ended, how every server stands.
 
-use crate::database::{Servers, Status, gtid};
+use crate::database::{Channel, Servers, Status, gtid};
 use crate::error::Result;
 use crate::phases;
 use crate::settings::{Settings, Side};
@@ -74,8 +74,12 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
         json!({"run": run.run, "phase": run.phase, "committed": run.committed, "aborting": run.aborting,
                "finished": run.finished, "problems": run.problems})
     });
+    let primaries = [Side::Old, Side::New].map(|side| servers.primary(side));
+    let names = [primaries[0].name.as_str(), primaries[1].name.as_str()];
+    let way_back =
+        way_back(primary, names, names.map(|name| answers.get(name).and_then(|answer| answer.as_ref().ok())));
     Ok(
-        json!({"primary": primary, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}),
+        json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}),
     )
 }
 
@@ -95,4 +99,25 @@ fn errant(settings: &Settings, servers: &Servers, answers: &BTreeMap<String, Res
         }
     }
     Ok(found)
+}
+
+/// Says what going back to the old side would cost now, and by what it is known.
+fn way_back(primary: &str, [old, new]: [&str; 2], statuses: [Option<&Status>; 2]) -> String {
+    match (primary, statuses) {
+        ("old", _) => "the old side serves".into(),
+        ("new", [Some(status), Some(_)]) if status.channel.as_ref().is_some_and(Channel::healthy) => {
+            format!("a revert loses nothing: {old} follows {new}, and a revert waits until it has everything")
+        }
+        ("new", [Some(status), Some(theirs)]) => format!(
+            "{old} does not follow; it has everything up to {}, and {new} is at {}: mend the channel before a revert",
+            status.position, theirs.position
+        ),
+        ("new", [None, _]) => format!("{old} does not answer: bring it back before a revert"),
+        (_, [Some(status), None]) => format!(
+            "{new} does not answer; {old} received everything up to {}, and what {new} acknowledged after that is on {new} alone: \
+             bring it back, for going back without it loses that",
+            status.position
+        ),
+        _ => "not known".into(),
+    }
 }

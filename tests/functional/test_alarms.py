@@ -102,3 +102,21 @@ def test_a_server_that_is_gone_is_an_alarm_and_no_error(fresh_chain: Chain) -> N
     shown: dict[str, Any] = direct.run(fresh_chain.pillar(), "status").answer
     assert any(alarm.startswith("new-relay: ") for alarm in shown["alarms"])
     assert shown["primary"] == "old"
+
+
+def test_what_going_back_would_cost_is_said_at_all_times(fresh_chain: Chain) -> None:
+    def way_back() -> str:
+        return str(direct.run(fresh_chain.pillar(), "status").answer["way_back"])
+
+    row = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'new',SYSDATE(6))"
+    assert way_back() == "the old side serves"
+    assert direct.run(fresh_chain.pillar(), "apply", phase="flip").verdict == "done"
+    assert "a revert loses nothing" in way_back()
+    fresh_chain.old.run("STOP SLAVE")
+    received = fresh_chain.old.value("SELECT @@gtid_current_pos")
+    fresh_chain.new.run(row)
+    written = fresh_chain.new.value("SELECT @@gtid_current_pos")
+    assert f"everything up to {received}, and new-db1 is at {written}" in way_back()
+    fresh_chain.new.kill()
+    assert f"received everything up to {received}" in way_back()
+    assert "on new-db1 alone" in way_back()

@@ -108,6 +108,20 @@ def test_secrets_come_by_reference_and_stand_nowhere(chain: Chain, tmp_path: Pat
         assert [name for name, secret in secrets.items() if secret in everything] == []
 
 
+def test_a_minion_and_a_user_without_the_right_cannot_flip(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    # A minion publishes nothing unless the master's `peer_run` lets it.
+    asked = master.call_minion("publish.runner", "migrate.flip")
+    assert "verdict" not in asked.stdout
+    events = master.call_minion("event.send", "salt/run/migrate.flip", '{"fun": "migrate.flip"}')
+    assert events.rc == 0
+    # Nor does it hold the pillar with which it could do so by itself.
+    alone = master.call_minion("migrate_mysql.status", "old-db1")
+    assert "put the key `migrate` into the pillar" in alone.stdout
+    assert fresh_chain.serving() is fresh_chain.old
+
+
 # -- documents ----------------------------------------------------------------------------------
 
 

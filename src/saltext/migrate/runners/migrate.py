@@ -162,7 +162,7 @@ def abort() -> Any:
 @_clean
 def status() -> Any:
     """
-    Show who runs, how the last run ended, how every server stands, and every alarm.
+    Show who runs, how the last run ended, how every server stands, what a revert would cost now, and every alarm.
 
     The exit code is 1 where there is an alarm.
 

@@ -9,6 +9,8 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder, Row, SslOpts, Value as Cell};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -92,7 +94,8 @@ impl Session {
             mysql::Error::MySqlError(server) => {
                 Error::remote(name, format!("error {}: {}", server.code, server.message))
             }
-            other => Error::remote(name, format!("{} ({})", other, self.endpoint.place())),
+            mysql::Error::IoError(error) => Error::remote(name, format!("{error} ({})", self.endpoint.place())),
+            other => Error::remote(name, format!("{other} ({})", self.endpoint.place())),
         }
     }
 }
@@ -116,6 +119,12 @@ fn run(connection: &mut Option<Conn>, endpoint: &Endpoint, sql: &str) -> mysql::
 
 fn open(endpoint: &Endpoint) -> mysql::Result<Conn> {
     let timeout = Duration::from_millis(endpoint.connect_ms);
+    if let Some(tls) = &endpoint.tls {
+        // Else the words would be those of a file without a name.
+        File::open(&tls.ca).map_err(|error| {
+            io::Error::new(error.kind(), format!("migrate:databases:tls:ca, {}: {error}", tls.ca.display()))
+        })?;
+    }
     // A wait of the server may take its whole deadline, and its answer must still be heard.
     let read = Duration::from_millis(endpoint.statement_ms) + timeout;
     let tls = endpoint.tls.as_ref().map(|tls| {

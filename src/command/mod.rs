@@ -2,6 +2,7 @@
 //!
 //! Invariant: what comes out is plain data without secrets.
 
+mod edge;
 mod report;
 mod status;
 
@@ -25,6 +26,8 @@ use serde_json::{Value, json};
 /// | `report` | | the last report |
 /// | `database.status` | `server` | how one server stands |
 /// | `database.position` | `server` | its GTID position |
+/// | `edge.plan`, `edge.apply` | `phase`, `service` | as above, at the CDN alone: of every service, or of one |
+/// | `edge.status` | `service` | how services stand, with their copies |
 /// | `database.wait` | `server`, `position`, `milliseconds` | whether it has everything up to there |
 ///
 /// # Errors
@@ -63,6 +66,7 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
             let limit = arguments.get("milliseconds").and_then(Value::as_u64).unwrap_or(10_000);
             to_json(&server(&settings, arguments)?.has(position, limit).await?)
         }
+        "edge.plan" | "edge.apply" | "edge.status" => edge::run(&command[5..], &settings, arguments, outside).await,
         other => Err(Error::Settings {
             path: "command".into(),
             found: format!("{other:?}"),

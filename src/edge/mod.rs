@@ -1,28 +1,34 @@
 //! The CDN's control API, as near to its HTTP as possible. It knows no step.
 //!
-//! Invariant: writes inside one service are strictly serial (the API loses overlapping ones), and each takes a permit;
-//! answers are kept as JSON, so that nothing is lost by reading them.
+//! Invariant: every write takes a permit; answers are kept as JSON, so that nothing is lost by reading them.
 //! Source of the rules: Fastly's API reference, "Service", "Version", "Backend", "Purging".
 
+mod content;
+mod copying;
+mod kinds;
 mod probe;
+mod quota;
+mod wire;
 
+pub use content::{Content, Difference};
+pub use copying::{Copied, writes};
 pub use probe::Prober;
+pub use quota::{Patience, Quota};
 
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::settings::{Edge, Secret};
-use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder};
-use serde_json::Value;
+use crate::settings::Edge;
+use reqwest::Method;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::rc::Rc;
+use wire::{Wire, words};
 
-/// A client of the control API.
+/// A client of the control API; all clones share one connection and one budget of writes.
 #[derive(Clone)]
 pub struct Fastly {
-    http: reqwest::Client,
-    api: String,
-    token: Secret,
+    wire: Rc<Wire>,
+    patience: Option<Patience>,
 }
 
 /// One version of a service, as far as a switch needs it.
@@ -31,6 +37,8 @@ pub struct Version {
     pub number: u64,
     pub active: bool,
     pub locked: bool,
+    /// Whether the staging network serves it.
+    pub staging: bool,
     pub comment: String,
 }
 
@@ -48,12 +56,34 @@ impl Fastly {
     /// # Errors
     /// [`Error::Settings`] where the token cannot be sent.
     pub fn new(settings: &Edge) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_millis(settings.deadlines.request))
-            .user_agent(concat!("saltext-migrate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::remote("edge", words(&error)))?;
-        Ok(Self { http, api: settings.api.trim_end_matches('/').to_owned(), token: settings.token.clone() })
+        Ok(Self { wire: Rc::new(Wire::new(settings)?), patience: None })
+    }
+
+    /// Returns a client that waits for the next hour's budget where none is left: never for what people wait for.
+    #[must_use]
+    pub fn patient(&self, patience: Patience) -> Self {
+        Self { wire: self.wire.clone(), patience: Some(patience) }
+    }
+
+    /// Returns how many writes are left, as far as the last write told.
+    pub fn quota(&self) -> Option<Quota> {
+        self.wire.quota()
+    }
+
+    /// Waits until the budget is full again, where this client may wait.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] where that is too far off, [`Error::Interrupted`] on a signal.
+    pub async fn next_hour(&self, permit: &Permit, resets: u64) -> Result<()> {
+        match &self.patience {
+            Some(patience) => patience.wait(permit.run(), resets, std::time::Duration::ZERO).await,
+            None => Err(Error::Deadline { what: "the account's next writes".into(), limit_ms: 0 }),
+        }
+    }
+
+    /// Counts the writes of this account's clients in this process.
+    pub fn written(&self) -> u64 {
+        self.wire.written()
     }
 
     /// Reads what the token may do, as a list of scopes.
@@ -87,6 +117,7 @@ impl Fastly {
                     number: number(version, "number")?,
                     active: flag("active"),
                     locked: flag("locked"),
+                    staging: flag("staging"),
                     comment,
                 })
             })
@@ -103,29 +134,28 @@ impl Fastly {
     }
 
     /// Copies a version into a new, editable one, and returns its number.
-    pub async fn clone_version(&self, _permit: &Permit, service: &str, version: u64) -> Result<u64> {
-        let made = self.write(Method::PUT, &format!("/service/{service}/version/{version}/clone"), &[]).await?;
-        number(&made, "number")
+    pub async fn clone_version(&self, permit: &Permit, service: &str, version: u64) -> Result<u64> {
+        let path = format!("/service/{service}/version/{version}/clone");
+        number(&self.write(permit, service, Method::PUT, &path, &Value::Null).await?, "number")
     }
 
     /// Writes the comment of a version, which is our mark.
-    pub async fn comment(&self, _permit: &Permit, service: &str, version: u64, comment: &str) -> Result<()> {
-        self.write(Method::PUT, &format!("/service/{service}/version/{version}"), &[("comment", comment)])
-            .await
-            .map(|_| ())
+    pub async fn comment(&self, permit: &Permit, service: &str, version: u64, comment: &str) -> Result<()> {
+        let path = format!("/service/{service}/version/{version}");
+        self.write(permit, service, Method::PUT, &path, &json!({"comment": comment})).await.map(|_| ())
     }
 
     /// Points one backend of an editable version somewhere else; everything else of it stays.
     pub async fn point(
         &self,
-        _permit: &Permit,
+        permit: &Permit,
         service: &str,
         version: u64,
         backend: &str,
         address: &str,
     ) -> Result<()> {
         let path = format!("/service/{service}/version/{version}/backend/{}", escaped(backend));
-        self.write(Method::PUT, &path, &[("address", address)]).await.map(|_| ())
+        self.write(permit, service, Method::PUT, &path, &json!({"address": address})).await.map(|_| ())
     }
 
     /// Asks whether a version could be activated.
@@ -142,86 +172,62 @@ impl Fastly {
     }
 
     /// Makes a version one that nobody can edit any more.
-    pub async fn lock(&self, _permit: &Permit, service: &str, version: u64) -> Result<()> {
-        self.write(Method::PUT, &format!("/service/{service}/version/{version}/lock"), &[]).await.map(|_| ())
+    pub async fn lock(&self, permit: &Permit, service: &str, version: u64) -> Result<()> {
+        self.of_version(permit, service, version, "lock").await.map(|_| ())
     }
 
     /// Activates a version; returns the API's warning, where it has one.
-    pub async fn activate(&self, _permit: &Permit, service: &str, version: u64) -> Result<Option<String>> {
-        let answer = self.write(Method::PUT, &format!("/service/{service}/version/{version}/activate"), &[]).await?;
+    pub async fn activate(&self, permit: &Permit, service: &str, version: u64) -> Result<Option<String>> {
+        let answer = self.of_version(permit, service, version, "activate").await?;
         Ok(answer.get("msg").and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
+    /// Takes a version out of service; its service then serves nobody.
+    pub async fn deactivate(&self, permit: &Permit, service: &str, version: u64) -> Result<()> {
+        self.of_version(permit, service, version, "deactivate").await.map(|_| ())
+    }
+
+    /// Puts a version on the staging network, or takes it from there.
+    pub async fn stage(&self, permit: &Permit, service: &str, version: u64, on: bool) -> Result<()> {
+        let verb = if on { "activate/staging" } else { "deactivate/staging" };
+        self.of_version(permit, service, version, verb).await.map(|_| ())
+    }
+
+    /// Reads where the staging network serves each domain of a version.
+    pub async fn staging_addresses(&self, service: &str, version: u64) -> Result<BTreeMap<String, String>> {
+        let path = format!("/service/{service}/version/{version}/domain?include=staging_ips");
+        let list = self.get(&path).await?;
+        let domains = list.as_array().into_iter().flatten();
+        Ok(domains
+            .filter_map(|domain| Some((domain.get("name")?.as_str()?, domain.get("staging_ip")?.as_str()?)))
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect())
+    }
+
     /// Drops everything of a service from the cache.
-    pub async fn purge_all(&self, _permit: &Permit, service: &str) -> Result<()> {
-        self.write(Method::POST, &format!("/service/{service}/purge_all"), &[]).await.map(|_| ())
+    pub async fn purge_all(&self, permit: &Permit, service: &str) -> Result<()> {
+        let path = format!("/service/{service}/purge_all");
+        self.write(permit, service, Method::POST, &path, &Value::Null).await.map(|_| ())
     }
 
     /// Drops what carries a surrogate key from the cache.
-    pub async fn purge_key(&self, _permit: &Permit, service: &str, key: &str) -> Result<()> {
-        self.write(Method::POST, &format!("/service/{service}/purge/{}", escaped(key)), &[]).await.map(|_| ())
+    pub async fn purge_key(&self, permit: &Permit, service: &str, key: &str) -> Result<()> {
+        let path = format!("/service/{service}/purge/{}", escaped(key));
+        self.write(permit, service, Method::POST, &path, &Value::Null).await.map(|_| ())
+    }
+
+    async fn of_version(&self, permit: &Permit, service: &str, version: u64, verb: &str) -> Result<Value> {
+        let path = format!("/service/{service}/version/{version}/{verb}");
+        self.write(permit, service, Method::PUT, &path, &Value::Null).await
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
-        self.send(self.http.request(Method::GET, format!("{}{path}", self.api)), path).await
+        self.wire.get(path).await
     }
 
-    async fn write(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Result<Value> {
-        let request = self.http.request(method, format!("{}{path}", self.api));
-        let request = if form.is_empty() { request } else { request.form(form) };
-        self.send(request, path).await
+    async fn write(&self, permit: &Permit, service: &str, method: Method, path: &str, body: &Value) -> Result<Value> {
+        self.wire.write(permit, self.patience.as_ref(), service, method, path, body).await
     }
-
-    async fn send(&self, request: RequestBuilder, path: &str) -> Result<Value> {
-        let system = || format!("edge {path}");
-        let mut key = HeaderValue::from_str(self.token.reveal()).map_err(|_| Error::Settings {
-            path: "migrate:edge:token".into(),
-            found: "a token that no header can carry".into(),
-            expected: "a token of letters, digits, - and _".into(),
-            hint: "copy it again from the CDN's control panel".into(),
-        })?;
-        key.set_sensitive(true);
-        let headers = HeaderMap::from_iter([(reqwest::header::HeaderName::from_static("fastly-key"), key)]);
-        let answer = request.headers(headers).send().await.map_err(|error| Error::remote(system(), words(&error)))?;
-        let (status, reset) = (answer.status(), header(answer.headers(), "fastly-ratelimit-reset"));
-        let body = answer.text().await.map_err(|error| Error::remote(system(), words(&error)))?;
-        let parsed: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(parsed);
-        }
-        let when = if status.as_u16() == 429 {
-            reset.map_or_else(String::new, |reset| format!("; writes are allowed again at {reset} (Unix time)"))
-        } else {
-            String::new()
-        };
-        Err(Error::remote(system(), format!("{status}: {}{when}", refusal(&parsed, &body))))
-    }
-}
-
-/// Reads a refusal in any of the API's three forms, or as it stands.
-fn refusal(parsed: &Value, body: &str) -> String {
-    let word = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let first = parsed.get("errors").and_then(|errors| errors.get(0)).unwrap_or(parsed);
-    let parts: Vec<String> = ["msg", "title", "detail"].iter().filter_map(|key| word(first, key)).collect();
-    if parts.is_empty() { body.chars().take(200).collect() } else { parts.join(": ") }
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-}
-
-/// Says what went wrong without the URL, which messages name themselves.
-fn words(error: &reqwest::Error) -> String {
-    let mut words = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        words.push(inner.to_string());
-        cause = inner.source();
-    }
-    if error.is_timeout() {
-        return "no answer in time".into();
-    }
-    if words.is_empty() { "the request failed".into() } else { words.join(": ") }
 }
 
 fn number(value: &Value, key: &str) -> Result<u64> {
@@ -253,15 +259,6 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn refusals_are_read_in_every_form() {
-        let body = json!({"msg": "Version locked", "detail": "Version '56' is locked"});
-        assert_eq!(refusal(&body, ""), "Version locked: Version '56' is locked");
-        let body = json!({"errors": [{"title": "Invalid value", "detail": "taken"}]});
-        assert_eq!(refusal(&body, ""), "Invalid value: taken");
-        assert_eq!(refusal(&Value::Null, "<html>Bad gateway"), "<html>Bad gateway");
-    }
 
     #[test]
     fn names_are_escaped_and_numbers_read_as_texts_too() {

@@ -3,6 +3,7 @@
 //! [`command`] is what every command of every phase goes through: settings, lock, the run that died, then the phase.
 
 mod break_glass;
+mod edge;
 mod guard;
 mod role;
 mod transfer;
@@ -25,6 +26,14 @@ pub enum Phase {
     Flip,
     /// And all the way back, after writes too.
     Revert,
+    /// Copies of CDN services, for the tests.
+    Copy,
+    /// And their end.
+    RemoveCopies,
+    /// CDN versions made ready ahead of the day.
+    Stage,
+    /// And put on the CDN's staging network, to be tried.
+    Trial,
 }
 
 impl Phase {
@@ -36,10 +45,14 @@ impl Phase {
         match name {
             "flip" => Ok(Self::Flip),
             "revert" => Ok(Self::Revert),
+            "copy" => Ok(Self::Copy),
+            "remove-copies" => Ok(Self::RemoveCopies),
+            "stage" => Ok(Self::Stage),
+            "trial" => Ok(Self::Trial),
             other => Err(Error::Settings {
                 path: "phase".into(),
                 found: format!("{other:?}"),
-                expected: "flip or revert".into(),
+                expected: "flip, revert, copy, remove-copies, stage or trial".into(),
                 hint: "for example: salt-run migrate.plan flip".into(),
             }),
         }
@@ -50,6 +63,10 @@ impl Phase {
         match self {
             Self::Flip => "flip",
             Self::Revert => "revert",
+            Self::Copy => "copy",
+            Self::RemoveCopies => "remove-copies",
+            Self::Stage => "stage",
+            Self::Trial => "trial",
         }
     }
 
@@ -62,8 +79,25 @@ impl Phase {
     }
 
     fn graph_on(self, settings: &Settings, servers: &Servers, outside: &Outside, guarded: bool) -> Result<Graph> {
-        let from = if self == Self::Flip { Side::Old } else { Side::New };
-        transfer::graph(self.name(), settings, servers, outside, from, guarded)
+        match self {
+            Self::Flip => transfer::graph(self.name(), settings, servers, outside, Side::Old, guarded),
+            Self::Revert => transfer::graph(self.name(), settings, servers, outside, Side::New, guarded),
+            _ => self.of_edge(settings, outside, None),
+        }
+    }
+
+    /// Builds the graph of a phase at the CDN alone: of every service, or of one.
+    fn of_edge(self, settings: &Settings, outside: &Outside, only: Option<&str>) -> Result<Graph> {
+        edge::known(settings, only)?;
+        let mut graph = Graph::new(self.name());
+        match self {
+            Self::Flip | Self::Revert => return self.graph(settings, outside, false),
+            Self::Copy => edge::add_copies(&mut graph, settings, outside, only)?,
+            Self::RemoveCopies => edge::add_removals(&mut graph, settings, outside, only)?,
+            Self::Stage => return edge::staging(self.name(), settings, outside, only, false),
+            Self::Trial => return edge::staging(self.name(), settings, outside, only, true),
+        };
+        graph.checked()
     }
 }
 
@@ -97,6 +131,34 @@ pub async fn apply(
     }
     let graph = phase.graph(settings, outside, guarded)?;
     engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), force, outside).await
+}
+
+/// Looks at the CDN and says what a phase there would change, at every service or at one.
+///
+/// # Errors
+/// Whatever hinders looking.
+pub async fn plan_edge(phase: Phase, settings: &Settings, outside: &Outside, only: Option<&str>) -> Result<Plan> {
+    engine::plan(&phase.of_edge(settings, outside, only)?).await
+}
+
+/// Carries a phase out at the CDN alone, at every service or at one; a run that died is finished whole first.
+///
+/// # Errors
+/// Whatever stood in the way before the first step.
+pub async fn apply_edge(phase: Phase, settings: &Settings, outside: &Outside, only: Option<&str>) -> Result<Report> {
+    let _lock = Lock::take(&settings.state_dir, &format!("migrate_fastly.{}", phase.name()))?;
+    if let Some(journal) = Journal::unfinished(&settings.state_dir)? {
+        let state = journal.state();
+        if matches!(Phase::named(&state.phase)?, Phase::Flip | Phase::Revert) {
+            return Err(Error::HeldByAnother(format!("run {} is not finished", state.run)));
+        }
+        let report = finish(journal, phase, settings, outside, false).await?;
+        if report.phase == phase.name() || !matches!(report.verdict, engine::Verdict::Done | engine::Verdict::Aborted) {
+            return Ok(report);
+        }
+    }
+    let graph = phase.of_edge(settings, outside, only)?;
+    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), outside).await
 }
 
 /// Takes the run that died back, where it is not committed.

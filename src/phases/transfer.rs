@@ -6,19 +6,20 @@
 //! then the source, and everybody else, under whom they belong; a marker seen everywhere.
 
 use super::break_glass::page;
+use super::edge::{self, patient};
 use super::role;
 use crate::database::{Server, Servers};
-use crate::edge::{Fastly, Prober};
+use crate::edge::Fastly;
 use crate::engine::{Graph, Role};
 use crate::error::Result;
 use crate::outside::Outside;
-use crate::settings::{Settings, Side};
+use crate::settings::{Purge, Settings, Side};
 use crate::site::HostFile;
 use crate::steps::checks::{
-    Check, Configuration, EdgeReady, Hosts, Likeness, Privileges, Topology, Transactions, Versions, Workload,
+    Check, Configuration, Hosts, Likeness, Moved, NamesBeside, Privileges, Topology, Transactions, Versions, Workload,
 };
 use crate::steps::{
-    Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
+    Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
     Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
 };
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 /// The ids by which reports find the steps of the window.
 pub mod ids {
+    pub const EDGE_BUDGET: &str = "edge.budget";
     pub const FENCE: &str = "fence";
     pub const PROMOTION: &str = "promotion";
     pub const CHAIN_TIMED: &str = "chain-timed";
@@ -42,11 +44,12 @@ struct Transfer<'a> {
     graph: Graph,
     /// What must be done before anybody sees anything.
     gate: Vec<String>,
-    switches: Vec<(String, Rc<Switch>)>,
+    fastly: Option<Fastly>,
+    switches: Vec<Rc<Switch>>,
 }
 
 /// Pairs each node's addresses with those of the node of the same name on the other side.
-fn addresses(settings: &Settings, from: Side) -> BTreeMap<String, String> {
+pub(super) fn addresses(settings: &Settings, from: Side) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, node) in settings.nodes.of(from) {
         let Some(other) = settings.node(from.other(), name) else { continue };
@@ -80,7 +83,11 @@ pub fn graph(
         graph: Graph::new(phase),
         gate: Vec::new(),
         switches: Vec::new(),
+        fastly: settings.edge.as_ref().map(Fastly::new).transpose()?,
     };
+    if let Some(fastly) = &transfer.fastly {
+        transfer.switches = edge::switches(settings, fastly, from, None)?;
+    }
     transfer.checks()?;
     transfer.before_the_window()?;
     transfer.break_glass();
@@ -122,43 +129,47 @@ impl Transfer<'_> {
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
         graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
         graph.add("check.hosts", Role::Check, Check(hosts));
-        if let Some(edge) = &self.settings.edge {
-            let pairs = addresses(self.settings, self.from_side);
-            let owned = pairs.iter().flat_map(|(old, new)| [old.clone(), new.clone()]).collect();
-            let ready = EdgeReady { fastly: Fastly::new(edge)?, edge: edge.clone(), owned };
+        if let Some(fastly) = &self.fastly {
+            let ready = edge::ready(self.settings, fastly, self.from_side, &self.switches, false)?;
             graph.add("check.edge", Role::Check, Check(ready));
+        }
+        if !self.settings.names.is_empty() {
+            let moved = self.settings.names.iter().filter_map(|(name, settings)| {
+                let (record, old) = settings.on(self.settings, self.from_side)?;
+                let (_, new) = settings.on(self.settings, self.from_side.other())?;
+                Some(Moved { name: name.clone(), record, old, new, ttl: settings.ttl })
+            });
+            graph.add("check.names", Role::Check, Check(NamesBeside(moved.collect())));
         }
         Ok(())
     }
 
     /// Stages every service: a copy of its active version that points to the other side.
     fn stage(&mut self) -> Result<()> {
-        let Some(edge) = &self.settings.edge else { return Ok(()) };
-        let fastly = Fastly::new(edge)?;
-        for (name, service) in &edge.services {
-            let switch = Rc::new(Switch {
-                fastly: fastly.clone(),
-                name: name.clone(),
-                id: service.id.clone(),
-                prober: service.probe.as_ref().map(|probe| Prober::new(probe, name)).transpose()?,
-                to: self.from_side.other().word(),
-                addresses: addresses(self.settings, self.from_side),
-                leave: service.leave.clone(),
-                purge: service.purge.clone(),
-                proof: Duration::from_millis(edge.deadlines.proof),
-            });
-            let id = format!("edge.{name}.staged");
+        let (Some(edge), Some(fastly)) = (&self.settings.edge, &self.fastly) else { return Ok(()) };
+        let staging = patient(fastly, edge, self.outside);
+        // Only here may anybody wait for the next hour's writes: nobody is bothered yet.
+        let ahead = edge::switches(self.settings, &staging, self.from_side, None)?;
+        let mut staged = Vec::new();
+        for switch in &ahead {
+            let id = format!("edge.{}.staged", switch.name);
             self.graph.add(&id, Role::Guard, Staged(switch.clone()));
-            self.gate.push(id);
-            self.switches.push((name.clone(), switch));
+            staged.push(id);
         }
+        let per_service = |switch: &Rc<Switch>| 1 + u64::from(switch.purge == Purge::All);
+        let all: u64 = ahead.iter().map(per_service).sum();
+        let budget = Budgeted { fastly: staging, switches: ahead, need: all, keep: all };
+        self.graph.add(ids::EDGE_BUDGET, Role::Guard, budget).after(&staged);
+        self.gate.extend(staged);
+        self.gate.push(ids::EDGE_BUDGET.into());
         Ok(())
     }
 
     /// Switches every service, all together; each is proved at the edge before anything is fenced.
     fn switch(&mut self, after: &[String]) -> Vec<String> {
         let mut activated = Vec::new();
-        for (name, switch) in &self.switches {
+        for switch in &self.switches {
+            let name = &switch.name;
             let (id, staged) = (format!("edge.{name}"), format!("edge.{name}.staged"));
             let unmoved = format!("{id}.unmoved");
             let look = Unmoved { switch: switch.clone(), staged: staged.clone() };
@@ -168,6 +179,7 @@ impl Transfer<'_> {
             self.graph.add(&id, Role::Fact, activated_step).after(after).after([&unmoved]);
             self.graph.serve(&staged, &[&id]);
             self.graph.serve(&unmoved, &[&id]);
+            self.graph.serve(ids::EDGE_BUDGET, &[&id]);
             activated.push(id);
         }
         activated
@@ -175,8 +187,8 @@ impl Transfer<'_> {
 
     /// Proves every service at every point of presence, and drops from its cache what must not live on.
     fn settle_edge(&mut self) {
-        for (name, switch) in &self.switches {
-            let activated = format!("edge.{name}");
+        for switch in &self.switches {
+            let activated = format!("edge.{}", switch.name);
             let everywhere = format!("{activated}.everywhere");
             let step = Everywhere { switch: switch.clone(), activated: activated.clone() };
             self.graph

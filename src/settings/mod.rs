@@ -4,8 +4,12 @@
 //! what was found, what was expected and a hint.
 
 mod check;
+mod copies;
+mod names;
 mod secret;
 
+pub use copies::Copy;
+pub use names::Name;
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
@@ -71,6 +75,9 @@ pub struct Settings {
     pub notice: Notice,
     #[serde(default)]
     pub edge: Option<Edge>,
+    /// DNS names that are not behind the CDN, which people move by hand.
+    #[serde(default)]
+    pub names: BTreeMap<String, Name>,
     /// SHA-256 over the pillar with the secrets left out.
     #[serde(skip)]
     pub hash: String,
@@ -225,6 +232,12 @@ pub struct Edge {
     #[serde(default = "default::edge_api")]
     pub api: String,
     pub services: BTreeMap<String, Service>,
+    /// How many requests may be under way at once.
+    #[serde(default = "default::parallel")]
+    pub parallel: usize,
+    /// How many writes the account has in an hour.
+    #[serde(default = "default::writes_per_hour")]
+    pub writes_per_hour: u64,
     #[serde(default)]
     pub deadlines: EdgeDeadlines,
 }
@@ -241,6 +254,9 @@ pub struct Service {
     /// Backends that stay where they point, by name: an object store, a third party.
     #[serde(default)]
     pub leave: Vec<String>,
+    /// A copy that serves test domains from the new side.
+    #[serde(default)]
+    pub copy: Option<Copy>,
 }
 
 /// A URL that tells which version the edge serves.
@@ -272,11 +288,13 @@ pub enum Purge {
 pub struct EdgeDeadlines {
     pub request: u64,
     pub proof: u64,
+    /// How long to wait for the next hour's writes, before anybody is bothered.
+    pub quota: u64,
 }
 
 impl Default for EdgeDeadlines {
     fn default() -> Self {
-        Self { request: 15_000, proof: 60_000 }
+        Self { request: 15_000, proof: 60_000, quota: 3_900_000 }
     }
 }
 
@@ -297,6 +315,8 @@ impl Settings {
         let mut settings: Self = serde_path_to_error::deserialize(pillar).map_err(check::explain)?;
         settings.hash = hash(pillar);
         check::consistent(&settings)?;
+        copies::consistent(&settings)?;
+        names::consistent(&settings)?;
         Ok(settings)
     }
 
@@ -361,6 +381,12 @@ mod default {
     }
     pub fn host_seconds() -> u64 {
         10
+    }
+    pub fn parallel() -> usize {
+        16
+    }
+    pub fn writes_per_hour() -> u64 {
+        1_000
     }
     pub fn edge_api() -> String {
         "https://api.fastly.com".into()

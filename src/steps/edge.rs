@@ -11,13 +11,25 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How our versions are known.
+const MARK: &str = "saltext-migrate: ";
+
+/// How many writes one service takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Writes {
+    pub staging: u64,
+    pub switch: u64,
+    pub back: u64,
+}
+
 /// One service, and what becomes of its backends.
+#[derive(Clone)]
 pub struct Switch {
     pub fastly: Fastly,
     /// The pillar's name of the service.
     pub name: String,
     pub id: String,
-    pub prober: Option<Prober>,
+    pub prober: Option<Rc<Prober>>,
     /// The side that it shall serve from; part of the mark.
     pub to: &'static str,
     /// New address by old address.
@@ -38,7 +50,7 @@ impl Switch {
     }
 
     fn mark(&self, base: u64) -> String {
-        format!("saltext-migrate: version {base} pointed to {}", self.to)
+        format!("{MARK}version {base} pointed to {}", self.to)
     }
 
     async fn active(&self) -> Result<Active> {
@@ -60,6 +72,67 @@ impl Switch {
             new: word(new),
             found: word(active),
         })
+    }
+
+    /// Counts the writes that staging, switching and a way back take from here.
+    ///
+    /// # Errors
+    /// Whatever hinders looking.
+    pub(crate) async fn writes(&self) -> Result<Writes> {
+        let staged = Staged(Rc::new(self.clone()));
+        let (base, ours) = staged.ours().await?;
+        let whole = staged.whole(&base, ours.as_ref()).await?;
+        let purge = u64::from(self.purge == Purge::All);
+        let switched = base.backends == self.mapped(&base.backends);
+        let staging = match (&whole, ours.filter(|version| !version.locked)) {
+            _ if switched => 0,
+            (Some(_), _) => 0,
+            (None, Some(begun)) => self.moved(&self.fastly.backends(&self.id, begun.number).await?).len() + 1,
+            (None, None) => self.moved(&base.backends).len() + 3,
+        };
+        let switch = if switched { 0 } else { 1 + purge };
+        Ok(Writes { staging: staging as u64, switch, back: if switched { 0 } else { 1 + purge } })
+    }
+
+    /// Lists the backends that are to be pointed elsewhere, with where to.
+    fn moved(&self, backends: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut moved = self.mapped(backends);
+        moved.retain(|name, address| backends.get(name) != Some(address));
+        moved
+    }
+
+    /// Lists drafts that others began after the active version: they point where it did.
+    pub(crate) async fn drafts(&self) -> Result<Vec<u64>> {
+        let versions = self.fastly.versions(&self.id).await?;
+        let active = versions.iter().find(|version| version.active).map(|version| version.number).unwrap_or_default();
+        let others = versions.iter().filter(|version| !version.locked && version.number > active);
+        Ok(others.filter(|version| !version.comment.starts_with(MARK)).map(|version| version.number).collect())
+    }
+
+    /// Locks what is locked: a write that changes nothing, for what its answer tells of the budget.
+    pub(crate) async fn lock_again(&self, permit: &Permit) -> Result<()> {
+        let versions = self.fastly.versions(&self.id).await?;
+        let Some(ours) = versions.iter().rfind(|version| version.locked && version.comment.starts_with(MARK)) else {
+            return Ok(());
+        };
+        match self.fastly.lock(permit, &self.id, ours.number).await {
+            // A refusal tells the budget too.
+            Ok(()) | Err(Error::Remote { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn purge(&self, permit: &Permit) -> Result<()> {
+        match &self.purge {
+            Purge::Nothing => {}
+            Purge::All => self.fastly.purge_all(permit, &self.id).await?,
+            Purge::Keys(keys) => {
+                for key in keys {
+                    self.fastly.purge_key(permit, &self.id, key).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn serves(&self, version: u64, everywhere: bool) -> Result<()> {
@@ -98,10 +171,12 @@ impl Staged {
     /// Tells whether a copy is whole: only what was edited and validated gets locked, and what is locked stays so.
     async fn whole(&self, base: &Active, ours: Option<&Version>) -> Result<Option<Versions>> {
         let Some(version) = ours.filter(|version| version.locked) else { return Ok(None) };
-        let backends = self.0.fastly.backends(&self.0.id, version.number).await?;
-        // The pillar may have changed since; then another copy is made.
-        let right = backends == self.0.mapped(&base.backends);
-        Ok(right.then_some(Versions { base: base.number, staged: version.number, backends }))
+        let staged = self.0.fastly.outline(&self.0.id, version.number).await?;
+        let mut wanted = self.0.fastly.outline(&self.0.id, base.number).await?;
+        wanted.point(&self.0.mapped(&base.backends));
+        // The pillar may have changed since, or somebody edited it before it was locked; then another copy is made.
+        let right = wanted.differences(&staged).is_empty();
+        Ok(right.then(|| Versions { base: base.number, staged: version.number, backends: staged.backends() }))
     }
 }
 
@@ -136,8 +211,19 @@ impl Step for Staged {
         };
         let now = fastly.backends(id, staged).await?;
         let backends = switch.mapped(&now);
-        for (backend, address) in backends.iter().filter(|(name, address)| now.get(*name) != Some(address)) {
-            fastly.point(permit, id, staged, backend, address).await?;
+        for (backend, address) in switch.moved(&now) {
+            fastly.point(permit, id, staged, &backend, &address).await?;
+        }
+        let mut wanted = fastly.outline(id, base.number).await?;
+        wanted.point(&switch.mapped(&base.backends));
+        let wrong = wanted.differences(&fastly.outline(id, staged).await?);
+        if let Some(first) = wrong.first() {
+            return Err(Error::Drift {
+                step: format!("edge service {}", switch.name),
+                old: format!("version {}", base.number),
+                new: "the same, pointed to the other side".into(),
+                found: format!("version {staged}, which differs in {first}: somebody else edits it"),
+            });
         }
         fastly.validate(id, staged).await?;
         fastly.lock(permit, id, staged).await?;
@@ -146,6 +232,54 @@ impl Step for Staged {
 
     fn undo(&self) -> Undo<bool> {
         Undo::Keep("a staged version serves nobody")
+    }
+}
+
+/// The number of our version on the staging network, where people can try it before it serves anybody.
+pub struct OnStaging {
+    pub switch: Rc<Switch>,
+    /// The id of the staging in the same graph.
+    pub staged: String,
+}
+
+/// Where the staging network serves the version, by domain.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    pub version: u64,
+    pub addresses: BTreeMap<String, String>,
+}
+
+impl Step for OnStaging {
+    /// Nothing where no version is there.
+    type Fact = Option<u64>;
+    type Evidence = Trial;
+
+    async fn observe(&self) -> Result<Seen<Self::Fact, Trial>> {
+        let (fastly, id) = (&self.switch.fastly, &self.switch.id);
+        let found = fastly.versions(id).await?.into_iter().find(|version| version.staging);
+        let Some(version) = found.map(|version| version.number) else {
+            return Ok(Seen { fact: None, evidence: Trial::default() });
+        };
+        let addresses = fastly.staging_addresses(id, version).await?;
+        Ok(Seen { fact: Some(version), evidence: Trial { version, addresses } })
+    }
+
+    async fn want(&self, earlier: &Earlier) -> Result<Self::Fact> {
+        Ok(Some(earlier.of::<Versions>(&self.staged)?.staged))
+    }
+
+    async fn set(&self, permit: &Permit, to: &Self::Fact, _earlier: &Earlier) -> Result<Seen<Self::Fact, Trial>> {
+        let (fastly, id) = (&self.switch.fastly, &self.switch.id);
+        match (to, self.observe().await?.fact) {
+            (Some(version), _) => fastly.stage(permit, id, *version, true).await?,
+            (None, Some(version)) => fastly.stage(permit, id, version, false).await?,
+            (None, None) => {}
+        }
+        self.observe().await
+    }
+
+    fn undo(&self) -> Undo<Self::Fact> {
+        Undo::Restore
     }
 }
 
@@ -225,6 +359,10 @@ impl Step for Activated {
         let fact = if switch.prober.is_some() {
             // Forward the first proof is enough, for the rest is on its way; back, nobody may be left behind.
             switch.serves(version, !forward).await?;
+            if !forward {
+                // What failed in between must not be shown from the cache afterwards.
+                switch.purge(permit).await?;
+            }
             to.clone()
         } else {
             switch.expect(&[version], version).await?;
@@ -288,15 +426,7 @@ impl Step for Purged {
     }
 
     async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, ()>> {
-        match &self.0.purge {
-            Purge::Nothing => {}
-            Purge::All => self.0.fastly.purge_all(permit, &self.0.id).await?,
-            Purge::Keys(keys) => {
-                for key in keys {
-                    self.0.fastly.purge_key(permit, &self.0.id, key).await?;
-                }
-            }
-        }
+        self.0.purge(permit).await?;
         Ok(Seen { fact: *to, evidence: () })
     }
 

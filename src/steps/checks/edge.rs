@@ -1,18 +1,61 @@
 //! Whether every CDN service can be switched.
 
 use super::{Notes, Topic};
-use crate::edge::Fastly;
+use crate::edge::{Fastly, Quota};
 use crate::error::Result;
 use crate::event::Finding;
 use crate::settings::{Edge, Purge};
+use crate::steps::Switch;
+use crate::steps::edge::Writes;
+use futures_util::future::join_all;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// The services, and the addresses that nodes own.
 pub struct EdgeReady {
     pub fastly: Fastly,
     pub edge: Edge,
+    pub switches: Vec<Rc<Switch>>,
     /// Addresses of either side that have a counterpart on the other.
     pub owned: BTreeSet<String>,
+    /// The last budget that was seen, where its hour still runs.
+    pub quota: Option<Quota>,
+    /// Whether nothing is switched this time, so that there is time to wait.
+    pub staging_only: bool,
+}
+
+impl EdgeReady {
+    /// Compares the writes to come with those that are left.
+    async fn budget(&self, notes: &mut Notes) {
+        let mut sum = Writes::default();
+        for one in join_all(self.switches.iter().map(|switch| switch.writes())).await {
+            // A service that cannot be read was noted already.
+            let one = one.unwrap_or_default();
+            sum = Writes {
+                staging: sum.staging + one.staging,
+                switch: sum.switch + one.switch,
+                back: sum.back + one.back,
+            };
+        }
+        let (needed, kept) = if self.staging_only { (sum.staging, 0) } else { (sum.staging + sum.switch, sum.back) };
+        if needed == 0 {
+            return;
+        }
+        let limit = self.edge.writes_per_hour;
+        let left = self.quota.map_or_else(
+            || format!("how many of {limit} are left this hour is not known before the first"),
+            |quota| format!("{} left this hour", quota.left),
+        );
+        let found = format!("needs {needed} writes, {left}, {kept} kept for the way back");
+        if needed + kept <= self.quota.map_or(limit, |quota| quota.left) {
+            notes.warn("writes", found, "nothing: it is a forecast");
+        } else if self.staging_only {
+            notes.warn("writes", found, "nothing: when none is left it waits for the next hour, and goes on");
+        } else {
+            let mend = "stage the services before (salt-call migrate_fastly.stage), or wait for the next hour";
+            notes.block("writes", found, mend);
+        }
+    }
 }
 
 impl Topic for EdgeReady {
@@ -30,7 +73,8 @@ impl Topic for EdgeReady {
                 return Ok(notes.findings);
             }
         }
-        for (name, service) in &self.edge.services {
+        for switch in &self.switches {
+            let (name, Some(service)) = (&switch.name, self.edge.services.get(&switch.name)) else { continue };
             match self.fastly.active(&service.id).await {
                 Ok(Some(active)) => {
                     for (backend, address) in &active.backends {
@@ -53,21 +97,29 @@ impl Topic for EdgeReady {
                 ),
                 Err(error) => notes.block(name, error.to_string(), format!("correct migrate:edge:services:{name}:id")),
             }
-            if service.probe.is_none() {
+            if service.probe.is_none() && !self.staging_only {
                 notes.warn(
                     name,
                     "it has no probe, so the API's word is taken for the edge's",
                     format!("set migrate:edge:services:{name}:probe"),
                 );
             }
-            if service.purge == Purge::Nothing {
+            if service.purge == Purge::Nothing && !self.staging_only {
                 notes.warn(
                     name,
                     "nothing is purged, so pages cached before the switch live on",
                     format!("set migrate:edge:services:{name}:purge"),
                 );
             }
+            for draft in switch.drafts().await.unwrap_or_default() {
+                notes.warn(
+                    name,
+                    format!("version {draft} is somebody's draft: activated later, it would point back"),
+                    format!("let its owner delete it, or clone it anew after the switch (service {})", service.id),
+                );
+            }
         }
+        self.budget(&mut notes).await;
         Ok(notes.findings)
     }
 }

@@ -3,9 +3,11 @@
 //! Invariant: a check reads only, and gathers everything it finds before anybody is told.
 
 mod configuration;
+mod copies;
 mod edge;
 mod hosts;
 mod likeness;
+mod names;
 mod privileges;
 mod topology;
 mod transactions;
@@ -13,9 +15,11 @@ mod versions;
 mod workload;
 
 pub use configuration::Configuration;
+pub use copies::CopiesReady;
 pub use edge::EdgeReady;
 pub use hosts::Hosts;
 pub use likeness::Likeness;
+pub use names::{Moved, NamesBeside};
 pub use privileges::Privileges;
 pub use topology::Topology;
 pub use transactions::Transactions;

@@ -35,6 +35,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quota", type=int, default=1000, help="writes per hour")
     parser.add_argument("--domain-conflict", choices=("creation", "activation"),
                         default="creation", help="when a domain taken is refused")  # fmt: skip
+    parser.add_argument("--unrunnable", choices=("refuse", "hollow"), default="refuse",
+                        help="refuse what Varnish cannot run, or serve a page that says so")  # fmt: skip
     return parser.parse_args()
 
 
@@ -49,7 +51,9 @@ def main() -> int:
     fleet = Fleet(pops, [float(ms) / 1000 for ms in options.spread.split(",")])
     token = os.environ.get("FASTLY_STANDIN_TOKEN") or secrets.token_hex(16)
     latency = dict(RECORDED) if options.delay == "recorded" else {}
-    platform = Platform(Store(), fleet, Quota(options.quota), token, latency)
+    store = Store()
+    fleet.names, fleet.hollow = store.names, options.unrunnable == "hollow"
+    platform = Platform(store, fleet, Quota(options.quota), token, latency)
     platform.domain_conflict = options.domain_conflict
     Handler.platform = platform
     stopped = threading.Event()

@@ -40,6 +40,10 @@ def _settings(p: Platform, sent: dict[str, Any]) -> tuple[int, Any]:
         p.latency = dict(RECORDED) if sent["delay"] == "recorded" else {}
     if "remaining" in sent:
         p.quota.set_remaining(int(sent["remaining"]))
+    if "resets" in sent:
+        p.quota.resets = float(sent["resets"])
+    if "unrunnable" in sent:
+        p.fleet.hollow = sent["unrunnable"] == "hollow"
     if "domain_conflict" in sent:
         p.domain_conflict = sent["domain_conflict"]
     return 200, {}

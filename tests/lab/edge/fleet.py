@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +20,7 @@ from itertools import count
 from tests.lab.edge.expression import Unrunnable
 from tests.lab.edge.records import Record, Service, Version
 from tests.lab.edge.varnish import Pop, VarnishError
-from tests.lab.edge.vcl import Writer
+from tests.lab.edge.vcl import Writer, hollow
 
 
 @dataclass
@@ -101,6 +102,10 @@ class Fleet:
         self.pops = pops
         self.spread = spread
         self.activations: list[Record] = []
+        # Names a version is served under; set by whoever owns the store.
+        self.names: Callable[[Service, Version], tuple[str, ...]] = lambda _s, _v: ()
+        # Whether what cannot be run is served as an error page instead of being refused.
+        self.hollow = False
 
     def start(self) -> None:
         for pop in self.pops:
@@ -126,7 +131,12 @@ class Fleet:
                 )
         if not addresses:
             warnings.append("Warning: No default director found")
-        text = Writer(service, version, addresses).write()
+        try:
+            text = Writer(service, version, addresses).write()
+        except Unrunnable as error:
+            if not self.hollow:
+                raise
+            text = hollow(f"{service.id}.{version.number}", str(error))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"v_{service.id}_{version.number}_{digest}"
         for pop in self.pops[:1] if first_only else self.pops:
@@ -135,7 +145,7 @@ class Fleet:
             except VarnishError as error:
                 words = re.sub(r"\s+", " ", str(error))
                 raise Unrunnable(f"the stand-in's compiler refused it: {words}") from None
-        names = tuple(sorted(item["name"].lower() for item in version.objects["domain"]))
+        names = self.names(service, version)
         return Ready(service.id, version.number, name, names, warnings)
 
     def flip(self, ready: Ready, without: list[str] | None = None) -> None:

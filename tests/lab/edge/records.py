@@ -87,6 +87,7 @@ class Service:
     items: dict[str, dict[str, Record]] = field(default_factory=dict)
     entries: dict[str, dict[str, Record]] = field(default_factory=dict)
     bodies: dict[str, Record] = field(default_factory=dict)
+    products: set[str] = field(default_factory=set)
     staging_id: str = field(default_factory=new_id)
 
     @property
@@ -130,6 +131,8 @@ class Store:
         self.customer_id = new_id()
         self.user_id = new_id()
         self.services: dict[str, Service] = {}
+        # Domains that no version holds, by id.
+        self.domains: dict[str, Record] = {}
 
     def service(self, ident: str) -> Service:
         found = self.services.get(ident)
@@ -160,11 +163,20 @@ class Store:
     def alive(self) -> list[Service]:
         return [item for item in self.services.values() if not item.deleted]
 
+    def names(self, service: Service, version: Version) -> tuple[str, ...]:
+        """Every domain under which a version is served, of either model."""
+        held = [item["name"] for item in version.objects["domain"]]
+        held += [d["fqdn"] for d in self.domains.values() if d["service_id"] == service.id]
+        return tuple(sorted({name.lower() for name in held}))
+
     def owner_of(self, domain: str, other_than: str) -> Service | None:
         """The other service that has this domain in what it serves or prepares."""
         for service in self.alive():
             if service.id == other_than:
                 continue
+            for item in self.domains.values():
+                if item["fqdn"] == domain.lower() and item["service_id"] == service.id:
+                    return service
             for version in service.versions:
                 if (version.active or not version.locked) and version.find("domain", domain):
                     return service

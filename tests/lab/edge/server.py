@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.lab.edge import endpoints, objects, versionless
+from tests.lab.edge import domains, endpoints, objects, versionless
 from tests.lab.edge.control import control
 from tests.lab.edge.faults import Fault
 from tests.lab.edge.quota import EXCEEDED
@@ -22,7 +22,7 @@ from tests.lab.edge.records import Refused
 from tests.lab.edge.routes import Answer, Call, Platform, find
 
 # Imported for the endpoints they declare.
-_DECLARED = (endpoints, objects, versionless)
+_DECLARED = (domains, endpoints, objects, versionless)
 
 
 class Handler(BaseHTTPRequestHandler):

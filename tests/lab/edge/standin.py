@@ -57,6 +57,7 @@ class Edge:
         token: str | None = None,
         netns: Sequence[str | None] = (),
         domain_conflict: str = "creation",
+        unrunnable: str = "refuse",
     ) -> None:
         spaces = [*netns, *[None] * (1 + len(pops) - len(netns))]
         self._command = ["ip", "netns", "exec", spaces[0]] if spaces[0] else []
@@ -65,6 +66,7 @@ class Edge:
             self._command += ["--pop", f"{address}@{space}" if space else address]
         self._command += ["--delay", delay, "--spread", ",".join(str(ms) for ms in spread)]
         self._command += ["--quota", str(quota), "--domain-conflict", domain_conflict]
+        self._command += ["--unrunnable", unrunnable]
         self._given = state
         self._token = token
 
@@ -178,7 +180,8 @@ class Edge:
         self.must("DELETE", "/standin/faults")
 
     def settings(self, **what: Any) -> None:
-        """Changes spread (ms per POP), delay, remaining (quota) or domain_conflict."""
+        """Changes spread (ms per POP), delay, remaining and resets (of the quota), unrunnable or
+        domain_conflict."""
         self.must("PUT", "/standin/settings", what)
 
     def activations(self) -> list[dict[str, Any]]:

@@ -452,6 +452,20 @@ sub vcl_deliver {{
 """
 
 
+def hollow(proof: str, why: str) -> str:
+    """A version that Varnish cannot run: it says so to everybody, and names itself."""
+    return f"""vcl 4.1;
+backend none none;
+sub vcl_recv {{ return (synth(503, "Not run")); }}
+sub vcl_synth {{
+  set resp.http.x-version = "{proof}";
+  set resp.http.x-pop = server.identity;
+  set resp.body = {quoted(f"The stand-in cannot run this version: {why}")};
+  return (deliver);
+}}
+"""
+
+
 def root(domains: dict[str, tuple[str, ...]]) -> str:
     """The VCL that sends each domain to the label of its service; exact names win."""
     pairs = [(name, service) for service, names in domains.items() for name in names]

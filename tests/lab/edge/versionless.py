@@ -28,14 +28,20 @@ def _owned(service: Service, path: str, ident: str, label: str) -> Record:
     raise not_found(label, id=ident, service=service.id)
 
 
-def _refreshed(p: Platform, service: Service, body: Any) -> Answer:
+def refreshed(p: Platform, service: Service, body: Any) -> Answer:
     """Makes the POPs follow a change, each after its own delay."""
     active = service.active
     if active is None:
         return Answer(body)
     with suppress(Unrunnable):
         ready = p.fleet.prepare(service, active)
-        if any(pop.labels.get(service.id) != ready.name for pop in p.fleet.pops):
+        behind = [
+            pop
+            for pop in p.fleet.pops
+            if pop.labels.get(service.id) != ready.name
+            or pop.domains.get(service.id) != ready.domains
+        ]
+        if behind:
             return Answer(body, after=lambda: p.fleet.flip(ready))
     return Answer(body)
 
@@ -89,7 +95,7 @@ def create_item(p: Platform, call: Call, sid: str, did: str) -> Answer:
     if key in items:
         raise Refused(409, "Duplicate record", f"Duplicate dictionary_item: '{key}'")
     items[key] = _item(sid, did, key, str(call.body.get("item_value") or ""), None)
-    return _refreshed(p, service, items[key])
+    return refreshed(p, service, items[key])
 
 
 def _put_item(p: Platform, call: Call, sid: str, did: str, key: str) -> Answer:
@@ -98,7 +104,7 @@ def _put_item(p: Platform, call: Call, sid: str, did: str, key: str) -> Answer:
         raise not_found("DictionaryItem", dictionary_id=did, item_key=key, service_id=sid)
     value = str(call.body.get("item_value") or "")
     items[key] = _item(sid, did, key, value, items.get(key))
-    return _refreshed(p, service, items[key])
+    return refreshed(p, service, items[key])
 
 
 route("PUT", _D + "/item/{key}", "items")(_put_item)
@@ -110,7 +116,7 @@ def delete_item(p: Platform, call: Call, sid: str, did: str, key: str) -> Answer
     service, _, items = _items(p, sid, did)
     if items.pop(key, None) is None:
         raise not_found("DictionaryItem", dictionary_id=did, item_key=key, service_id=sid)
-    return _refreshed(p, service, OK)
+    return refreshed(p, service, OK)
 
 
 @route("PATCH", _D + "/items", "items")
@@ -129,7 +135,7 @@ def batch_items(p: Platform, call: Call, sid: str, did: str) -> Answer:
         else:
             fresh[key] = _item(sid, did, key, str(one.get("item_value") or ""), fresh.get(key))
     service.items[did] = fresh
-    return _refreshed(p, service, OK)
+    return refreshed(p, service, OK)
 
 
 def _entries(p: Platform, sid: str, aid: str) -> tuple[Service, dict[str, Record]]:
@@ -163,14 +169,14 @@ def create_entry(p: Platform, call: Call, sid: str, aid: str) -> Answer:
     service, entries = _entries(p, sid, aid)
     made = _entry(sid, aid, call.body, None)
     entries[made["id"]] = made
-    return _refreshed(p, service, made)
+    return refreshed(p, service, made)
 
 
 @route("PATCH", _A + "/entry/{eid}", "items")
 def update_entry(p: Platform, call: Call, sid: str, aid: str, eid: str) -> Answer:
     service, entries = _entries(p, sid, aid)
     entries[eid] = _entry(sid, aid, call.body, get_entry(p, call, sid, aid, eid))
-    return _refreshed(p, service, entries[eid])
+    return refreshed(p, service, entries[eid])
 
 
 @route("DELETE", _A + "/entry/{eid}", "items")
@@ -178,7 +184,7 @@ def delete_entry(p: Platform, call: Call, sid: str, aid: str, eid: str) -> Answe
     service, entries = _entries(p, sid, aid)
     get_entry(p, call, sid, aid, eid)
     del entries[eid]
-    return _refreshed(p, service, OK)
+    return refreshed(p, service, OK)
 
 
 @route("PATCH", _A + "/entries", "items")
@@ -195,7 +201,7 @@ def batch_entries(p: Platform, call: Call, sid: str, aid: str) -> Answer:
             made = _entry(sid, aid, one, fresh.get(eid) if op == "update" else None)
             fresh[made["id"]] = made
     service.entries[aid] = fresh
-    return _refreshed(p, service, OK)
+    return refreshed(p, service, OK)
 
 
 def _body(p: Platform, sid: str, snippet: str) -> tuple[Service, Record]:
@@ -215,4 +221,4 @@ def put_body(p: Platform, call: Call, sid: str, snippet: str) -> Answer:
     service, body = _body(p, sid, snippet)
     body["content"] = str(call.body.get("content") or "")
     body["updated_at"] = now()
-    return _refreshed(p, service, body)
+    return refreshed(p, service, body)

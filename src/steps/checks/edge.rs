@@ -52,7 +52,7 @@ impl EdgeReady {
         } else if self.staging_only {
             notes.warn("writes", found, "nothing: when none is left it waits for the next hour, and goes on");
         } else {
-            let mend = "stage the services before (salt-call migrate_fastly.stage), or wait for the next hour";
+            let mend = "make the versions ready an hour before (migrate_fastly.stage), or wait for the next hour";
             notes.block("writes", found, mend);
         }
     }

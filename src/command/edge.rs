@@ -48,8 +48,10 @@ async fn status(settings: &Settings, only: Option<&str>) -> Result<Value> {
         let ours = fastly.versions(&service.id).await?.into_iter().filter(|version| !version.active);
         let ours: Vec<Value> = ours
             .filter(|version| version.comment.starts_with("saltext-migrate: "))
-            .map(|version| json!({"version": version.number, "locked": version.locked, "staging": version.staging,
-                                  "comment": version.comment}))
+            .map(|version| {
+                json!({"version": version.number, "locked": version.locked, "staging": version.staging,
+                                  "comment": version.comment})
+            })
             .collect();
         let twins: Vec<Value> = copies
             .iter()

@@ -133,11 +133,7 @@ impl Content {
         let keys: std::collections::BTreeSet<_> = self.objects.keys().chain(other.objects.keys()).collect();
         for key in keys {
             let mut note = |field: Option<&str>| {
-                found.push(Difference {
-                    kind: key.0.clone(),
-                    name: key.1.clone(),
-                    field: field.map(str::to_owned),
-                });
+                found.push(Difference { kind: key.0.clone(), name: key.1.clone(), field: field.map(str::to_owned) });
             };
             match (self.objects.get(key), other.objects.get(key)) {
                 (Some(ours), Some(theirs)) => changed(ours, theirs).for_each(|field| note(Some(field))),
@@ -171,30 +167,34 @@ pub(super) fn bare(told: &Value, derived: &[&str]) -> Object {
         .collect()
 }
 
+/// Takes in what details tell of a version.
+pub(super) fn outline(told: &Value) -> Result<Content> {
+    let mut content = Content::default();
+    for kind in &KINDS {
+        let Some(list) = kind.details.and_then(|key| told.get(key)).and_then(Value::as_array) else { continue };
+        for object in list {
+            content.insert(kind.path, kind.derived, object)?;
+            if kind.path == "director"
+                && let Some(director) = content.objects.get_mut(&(kind.path.into(), text(object, "name")?.into()))
+                && let Some(Value::Array(backends)) = director.get_mut("backends")
+            {
+                backends.sort_by_key(ToString::to_string);
+            }
+        }
+    }
+    let mut settings = bare(told.get("settings").unwrap_or(&Value::Null), &[]);
+    // An old field that can be read, and not be set to nothing.
+    settings.retain(|field, value| field != "general.default_pci" || *value != json!(0));
+    content.objects.insert((SETTINGS.into(), "all".into()), settings);
+    Ok(content)
+}
+
 impl Fastly {
     /// Reads what `details` tell of a version: every kind but log endpoints, rate limiters and what is beside versions.
     pub async fn outline(&self, service: &str, version: u64) -> Result<Content> {
         let details = self.wire.get(&format!("/service/{service}/details?version={version}")).await?;
         let told = details.get("version").filter(|version| version.is_object());
-        let told = told.ok_or_else(|| Error::remote("edge", "the details name no version"))?;
-        let mut content = Content::default();
-        for kind in &KINDS {
-            let Some(list) = kind.details.and_then(|key| told.get(key)).and_then(Value::as_array) else { continue };
-            for object in list {
-                content.insert(kind.path, kind.derived, object)?;
-                if kind.path == "director"
-                    && let Some(director) = content.objects.get_mut(&(kind.path.into(), text(object, "name")?.into()))
-                    && let Some(Value::Array(backends)) = director.get_mut("backends")
-                {
-                    backends.sort_by_key(ToString::to_string);
-                }
-            }
-        }
-        let mut settings = bare(told.get("settings").unwrap_or(&Value::Null), &[]);
-        // An old field that can be read, and not be set to nothing.
-        settings.retain(|field, value| field != "general.default_pci" || *value != json!(0));
-        content.objects.insert((SETTINGS.into(), "all".into()), settings);
-        Ok(content)
+        outline(told.ok_or_else(|| Error::remote("edge", "the details name no version"))?)
     }
 
     /// Reads everything a version holds, and what its service holds beside it.
@@ -251,7 +251,9 @@ impl Fastly {
         for (kind, list) in try_join_all(lists).await? {
             for object in list.unwrap_or_default().as_array().into_iter().flatten() {
                 // Both are told, and only one may be set.
-                let idle = object.get("gzip_level").is_some_and(|level| matches!(level.as_i64(), Some(0)) || *level == json!("0"));
+                let idle = object
+                    .get("gzip_level")
+                    .is_some_and(|level| matches!(level.as_i64(), Some(0)) || *level == json!("0"));
                 content.insert(&kind, if idle { &["gzip_level"] } else { &[] }, object)?;
             }
         }
@@ -279,8 +281,7 @@ impl Fastly {
                 }
                 "acl" => {
                     let list = self.wire.list(&format!("{base}/entries")).await?;
-                    let mut entries: Vec<Value> =
-                        list.iter().map(|entry| Value::Object(bare(entry, &[]))).collect();
+                    let mut entries: Vec<Value> = list.iter().map(|entry| Value::Object(bare(entry, &[]))).collect();
                     entries.sort_by_key(ToString::to_string);
                     Some(("entries", Value::Array(entries)))
                 }

@@ -141,9 +141,7 @@ fn of_object(kind: &str, name: &str, id: Option<&String>, want: &Object, have: O
 
 /// Lists the fields to send; what is to be unset is sent as an empty text.
 fn patch(want: &Object, have: &Object) -> Object {
-    changed(want, have)
-        .map(|field| (field.to_owned(), want.get(field).cloned().unwrap_or_else(|| json!(""))))
-        .collect()
+    changed(want, have).map(|field| (field.to_owned(), want.get(field).cloned().unwrap_or_else(|| json!("")))).collect()
 }
 
 fn is_dynamic(object: &Object) -> bool {

@@ -48,6 +48,8 @@ pub struct Active {
     pub number: u64,
     /// Address by backend name.
     pub backends: BTreeMap<String, String>,
+    /// What it holds, as [`Fastly::outline`] tells it.
+    pub outline: Content,
 }
 
 impl Fastly {
@@ -98,11 +100,8 @@ impl Fastly {
         let details = self.get(&format!("/service/{service}/details")).await?;
         let Some(version) = details.get("active_version").filter(|version| !version.is_null()) else { return Ok(None) };
         let number = number(version, "number")?;
-        let mut backends = BTreeMap::new();
-        for backend in version.get("backends").and_then(Value::as_array).into_iter().flatten() {
-            backends.insert(text(backend, "name")?.to_owned(), text(backend, "address")?.to_owned());
-        }
-        Ok(Some(Active { number, backends }))
+        let outline = content::outline(version)?;
+        Ok(Some(Active { number, backends: outline.backends(), outline }))
     }
 
     /// Lists the versions of a service.

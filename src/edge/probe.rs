@@ -45,14 +45,17 @@ impl Prober {
         Ok(Self { probe: probe.clone(), clients })
     }
 
-    /// Waits until the edge serves a version: one point of presence, or every one.
+    /// Waits until the edge serves a version: one point of presence, or every one, for a time without a break.
+    ///
+    /// The time is for a way back: what was sent forward a moment ago may still be on its way to a point of presence
+    /// that serves the old version only because it has not heard yet.
     ///
     /// # Errors
     /// [`Error::Deadline`] with what each that is late serves instead.
-    pub async fn serves(&self, version: &str, everywhere: bool, limit: Duration) -> Result<()> {
+    pub async fn serves(&self, version: &str, everywhere: bool, steady: Duration, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
         let mut waiting: FuturesUnordered<_> =
-            self.clients.iter().map(|(name, client)| self.one(name, client, version, until)).collect();
+            self.clients.iter().map(|(name, client)| self.one(name, client, version, steady, until)).collect();
         let mut late = Vec::new();
         let mut seen = 0;
         while let Some(result) = waiting.next().await {
@@ -75,18 +78,27 @@ impl Prober {
         name: &str,
         client: &reqwest::Client,
         version: &str,
+        steady: Duration,
         until: Instant,
     ) -> std::result::Result<(), String> {
+        let mut since: Option<Instant> = None;
         loop {
             let answer = client.get(&self.probe.url).header("cache-control", "no-cache").send().await;
             let instead = match answer {
                 Ok(answer) => match answer.headers().get(&self.probe.header).and_then(|value| value.to_str().ok()) {
-                    Some(served) if served == version => return Ok(()),
+                    Some(served) if served == version => {
+                        if since.get_or_insert_with(Instant::now).elapsed() >= steady {
+                            return Ok(());
+                        }
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        continue;
+                    }
                     Some(served) => served.to_owned(),
                     None => format!("no header {}", self.probe.header),
                 },
                 Err(error) => words(&error),
             };
+            since = None;
             if Instant::now() >= until {
                 return Err(format!("{name}: {instead}"));
             }

@@ -12,6 +12,7 @@ use crate::settings::{Edge, Settings, Side};
 use crate::steps::checks::{Check, CopiesReady, EdgeReady};
 use crate::steps::{Budgeted, NoTwin, OnStaging, Staged, Switch, Twin, TwinStands};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -180,12 +181,13 @@ pub(super) fn switches(
                 fastly: fastly.clone(),
                 name: name.clone(),
                 id: service.id.clone(),
-                prober: service.probe.as_ref().map(|probe| Prober::new(probe, name)).transpose()?.map(Rc::new),
+                prober: service.probe.as_ref().map(|probe| Prober::new(probe, name)).transpose()?,
                 to: from.other().word(),
                 addresses: addresses(settings, from),
                 leave: service.leave.clone(),
                 purge: service.purge.clone(),
                 proof: Duration::from_millis(edge.deadlines.proof),
+                seen: RefCell::default(),
             }))
         })
         .collect()

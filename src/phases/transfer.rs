@@ -19,8 +19,9 @@ use crate::steps::checks::{
     Check, Configuration, Hosts, Likeness, Moved, NamesBeside, Privileges, Topology, Transactions, Versions, Workload,
 };
 use crate::steps::{
-    Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
-    Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
+    Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles,
+    MarkerTrial, Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables,
+    Unmoved,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -2,8 +2,8 @@
 //!
 //! Invariant: no two copies share a name or a domain.
 
-use super::check::wrong;
 use super::Settings;
+use super::check::wrong;
 use crate::error::Result;
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,7 +28,12 @@ pub struct Copy {
 pub(super) fn consistent(settings: &Settings) -> Result<()> {
     let mut names = BTreeMap::new();
     let mut domains = BTreeMap::new();
-    for (service, copy) in settings.edge.iter().flat_map(|edge| &edge.services).filter_map(|(service, settings)| Some((service, settings.copy.as_ref()?))) {
+    for (service, copy) in settings
+        .edge
+        .iter()
+        .flat_map(|edge| &edge.services)
+        .filter_map(|(service, settings)| Some((service, settings.copy.as_ref()?)))
+    {
         let path = |key: &str| format!("edge:services:{service}:copy:{key}");
         if copy.name.trim().is_empty() {
             return Err(wrong(&path("name"), "an empty name", "a name for the copy", "for example docs-copy"));

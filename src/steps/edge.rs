@@ -1,18 +1,31 @@
 //! What each CDN service serves from: staged, active, everywhere, and nothing stale in its cache.
 
-use crate::edge::{Active, Fastly, Prober, Version};
+use crate::edge::{Active, Content, Fastly, Prober, Version};
 use crate::error::{Error, Result};
 use crate::event;
 use crate::journal::Permit;
 use crate::settings::Purge;
 use crate::step::{Earlier, Seen, Step, Undo};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How our versions are known.
 const MARK: &str = "saltext-migrate: ";
+
+/// How long every point of presence must have served the old version, before a way back is believed.
+const STEADY: Duration = Duration::from_millis(500);
+
+/// What a check tells of a service.
+pub(crate) struct Look {
+    /// Where the backends of the active version point, by name.
+    pub backends: BTreeMap<String, String>,
+    /// Drafts that others began after the active version: they point where it does.
+    pub drafts: Vec<u64>,
+    pub writes: Writes,
+}
 
 /// How many writes one service takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,13 +36,12 @@ pub(crate) struct Writes {
 }
 
 /// One service, and what becomes of its backends.
-#[derive(Clone)]
 pub struct Switch {
     pub fastly: Fastly,
     /// The pillar's name of the service.
     pub name: String,
     pub id: String,
-    pub prober: Option<Rc<Prober>>,
+    pub prober: Option<Prober>,
     /// The side that it shall serve from; part of the mark.
     pub to: &'static str,
     /// New address by old address.
@@ -38,6 +50,8 @@ pub struct Switch {
     pub leave: Vec<String>,
     pub purge: Purge,
     pub proof: Duration,
+    /// The active version as it was last seen, for a plan, which asks for it again at once.
+    pub seen: RefCell<Option<Active>>,
 }
 
 impl Switch {
@@ -55,6 +69,7 @@ impl Switch {
 
     async fn active(&self) -> Result<Active> {
         let active = self.fastly.active(&self.id).await?;
+        self.seen.replace(active.clone());
         active.ok_or_else(|| Error::remote(format!("edge service {}", self.name), "it has no active version"))
     }
 
@@ -74,24 +89,53 @@ impl Switch {
         })
     }
 
-    /// Counts the writes that staging, switching and a way back take from here.
+    /// Looks at everything that a check tells of, in as few reads as can be.
     ///
     /// # Errors
     /// Whatever hinders looking.
-    pub(crate) async fn writes(&self) -> Result<Writes> {
-        let staged = Staged(Rc::new(self.clone()));
-        let (base, ours) = staged.ours().await?;
-        let whole = staged.whole(&base, ours.as_ref()).await?;
+    pub(crate) async fn look(&self) -> Result<Look> {
+        let base = self.active().await?;
+        let versions = self.fastly.versions(&self.id).await?;
+        let others = versions.iter().filter(|version| !version.locked && version.number > base.number);
+        let drafts =
+            others.filter(|version| !version.comment.starts_with(MARK)).map(|version| version.number).collect();
         let purge = u64::from(self.purge == Purge::All);
-        let switched = base.backends == self.mapped(&base.backends);
-        let staging = match (&whole, ours.filter(|version| !version.locked)) {
-            _ if switched => 0,
-            (Some(_), _) => 0,
-            (None, Some(begun)) => self.moved(&self.fastly.backends(&self.id, begun.number).await?).len() + 1,
-            (None, None) => self.moved(&base.backends).len() + 3,
+        let writes = if base.backends == self.mapped(&base.backends) {
+            Writes::default()
+        } else {
+            let ours = self.newest(&base, versions);
+            let staging = match (self.whole(&base, ours.as_ref()).await?, ours.filter(|version| !version.locked)) {
+                (Some(_), _) => 0,
+                (None, Some(begun)) => self.moved(&self.fastly.backends(&self.id, begun.number).await?).len() + 1,
+                (None, None) => self.moved(&base.backends).len() + 3,
+            };
+            Writes { staging: staging as u64, switch: 1 + purge, back: 1 + purge }
         };
-        let switch = if switched { 0 } else { 1 + purge };
-        Ok(Writes { staging: staging as u64, switch, back: if switched { 0 } else { 1 + purge } })
+        Ok(Look { backends: base.backends, drafts, writes })
+    }
+
+    /// Chooses the newest copy of the active version that carries our mark; one that is locked before one that is not.
+    fn newest(&self, base: &Active, mut versions: Vec<Version>) -> Option<Version> {
+        let mark = self.mark(base.number);
+        versions.retain(|version| version.comment == mark && version.number > base.number && !version.active);
+        versions.sort_by_key(|version| (version.locked, version.number));
+        versions.pop()
+    }
+
+    /// Tells whether a copy is whole: only what was edited and validated gets locked, and what is locked stays so.
+    async fn whole(&self, base: &Active, ours: Option<&Version>) -> Result<Option<Versions>> {
+        let Some(version) = ours.filter(|version| version.locked) else { return Ok(None) };
+        let staged = self.fastly.outline(&self.id, version.number).await?;
+        // The pillar may have changed since, or somebody edited it before it was locked; then another copy is made.
+        let right = self.wanted(base).differences(&staged).is_empty();
+        Ok(right.then(|| Versions { base: base.number, staged: version.number, backends: staged.backends() }))
+    }
+
+    /// Works out what a version holds that is like the active one, and points to the other side.
+    fn wanted(&self, base: &Active) -> Content {
+        let mut wanted = base.outline.clone();
+        wanted.point(&self.mapped(&base.backends));
+        wanted
     }
 
     /// Lists the backends that are to be pointed elsewhere, with where to.
@@ -99,14 +143,6 @@ impl Switch {
         let mut moved = self.mapped(backends);
         moved.retain(|name, address| backends.get(name) != Some(address));
         moved
-    }
-
-    /// Lists drafts that others began after the active version: they point where it did.
-    pub(crate) async fn drafts(&self) -> Result<Vec<u64>> {
-        let versions = self.fastly.versions(&self.id).await?;
-        let active = versions.iter().find(|version| version.active).map(|version| version.number).unwrap_or_default();
-        let others = versions.iter().filter(|version| !version.locked && version.number > active);
-        Ok(others.filter(|version| !version.comment.starts_with(MARK)).map(|version| version.number).collect())
     }
 
     /// Locks what is locked: a write that changes nothing, for what its answer tells of the budget.
@@ -135,9 +171,9 @@ impl Switch {
         Ok(())
     }
 
-    async fn serves(&self, version: u64, everywhere: bool) -> Result<()> {
+    async fn serves(&self, version: u64, everywhere: bool, steady: Duration) -> Result<()> {
         match &self.prober {
-            Some(prober) => prober.serves(&format!("{}.{version}", self.id), everywhere, self.proof).await,
+            Some(prober) => prober.serves(&format!("{}.{version}", self.id), everywhere, steady, self.proof).await,
             None => Ok(()),
         }
     }
@@ -161,22 +197,9 @@ impl Staged {
     /// Finds the active version, and the copy of it that carries our mark.
     async fn ours(&self) -> Result<(Active, Option<Version>)> {
         let base = self.0.active().await?;
-        let mark = self.0.mark(base.number);
-        let mut versions = self.0.fastly.versions(&self.0.id).await?;
-        versions.retain(|version| version.comment == mark && version.number > base.number && !version.active);
-        versions.sort_by_key(|version| (version.locked, version.number));
-        Ok((base, versions.pop()))
-    }
-
-    /// Tells whether a copy is whole: only what was edited and validated gets locked, and what is locked stays so.
-    async fn whole(&self, base: &Active, ours: Option<&Version>) -> Result<Option<Versions>> {
-        let Some(version) = ours.filter(|version| version.locked) else { return Ok(None) };
-        let staged = self.0.fastly.outline(&self.0.id, version.number).await?;
-        let mut wanted = self.0.fastly.outline(&self.0.id, base.number).await?;
-        wanted.point(&self.0.mapped(&base.backends));
-        // The pillar may have changed since, or somebody edited it before it was locked; then another copy is made.
-        let right = wanted.differences(&staged).is_empty();
-        Ok(right.then(|| Versions { base: base.number, staged: version.number, backends: staged.backends() }))
+        let versions = self.0.fastly.versions(&self.0.id).await?;
+        let ours = self.0.newest(&base, versions);
+        Ok((base, ours))
     }
 }
 
@@ -186,7 +209,7 @@ impl Step for Staged {
 
     async fn observe(&self) -> Result<Seen<bool, Versions>> {
         let (base, ours) = self.ours().await?;
-        let whole = self.whole(&base, ours.as_ref()).await?;
+        let whole = self.0.whole(&base, ours.as_ref()).await?;
         Ok(Seen { fact: whole.is_some(), evidence: whole.unwrap_or_default() })
     }
 
@@ -198,25 +221,22 @@ impl Step for Staged {
         let switch = &self.0;
         let (fastly, id) = (&switch.fastly, switch.id.as_str());
         let (base, ours) = self.ours().await?;
-        if let Some(evidence) = self.whole(&base, ours.as_ref()).await? {
+        if let Some(evidence) = switch.whole(&base, ours.as_ref()).await? {
             return Ok(Seen { fact: *to, evidence });
         }
         // A copy that a crash left half edited is finished, not doubled.
-        let staged = if let Some(version) = ours.filter(|version| !version.locked) {
-            version.number
+        let (staged, now) = if let Some(version) = ours.filter(|version| !version.locked) {
+            (version.number, fastly.backends(id, version.number).await?)
         } else {
             let number = fastly.clone_version(permit, id, base.number).await?;
             fastly.comment(permit, id, number, &switch.mark(base.number)).await?;
-            number
+            (number, base.backends.clone())
         };
-        let now = fastly.backends(id, staged).await?;
-        let backends = switch.mapped(&now);
         for (backend, address) in switch.moved(&now) {
             fastly.point(permit, id, staged, &backend, &address).await?;
         }
-        let mut wanted = fastly.outline(id, base.number).await?;
-        wanted.point(&switch.mapped(&base.backends));
-        let wrong = wanted.differences(&fastly.outline(id, staged).await?);
+        let held = fastly.outline(id, staged).await?;
+        let (wrong, backends) = (switch.wanted(&base).differences(&held), held.backends());
         if let Some(first) = wrong.first() {
             return Err(Error::Drift {
                 step: format!("edge service {}", switch.name),
@@ -343,7 +363,14 @@ impl Step for Activated {
     async fn want(&self, earlier: &Earlier) -> Result<Self::Fact> {
         match earlier.of::<Versions>(&self.staged) {
             Ok(versions) if versions.staged != 0 => Ok(versions.backends),
-            _ => Ok(self.switch.mapped(&self.switch.active().await?.backends)),
+            _ => {
+                let seen = self.switch.seen.borrow().clone();
+                let active = match seen {
+                    Some(seen) => seen,
+                    None => self.switch.active().await?,
+                };
+                Ok(self.switch.mapped(&active.backends))
+            }
         }
     }
 
@@ -358,7 +385,7 @@ impl Step for Activated {
         let warning = switch.fastly.activate(permit, &switch.id, version).await?;
         let fact = if switch.prober.is_some() {
             // Forward the first proof is enough, for the rest is on its way; back, nobody may be left behind.
-            switch.serves(version, !forward).await?;
+            switch.serves(version, !forward, if forward { Duration::ZERO } else { STEADY }).await?;
             if !forward {
                 // What failed in between must not be shown from the cache afterwards.
                 switch.purge(permit).await?;
@@ -401,7 +428,7 @@ impl Step for Everywhere {
 
     async fn set(&self, _permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, ()>> {
         let activation: Activation = earlier.of(&self.activated)?;
-        self.switch.serves(activation.version, true).await?;
+        self.switch.serves(activation.version, true, Duration::ZERO).await?;
         Ok(Seen { fact: *to, evidence: () })
     }
 

@@ -135,9 +135,11 @@ impl Twin {
                 hint: format!("give the node a counterpart in migrate:nodes, or name {backend} under leave"),
             });
         }
-        let taken = self.copy.domains.iter().find(|domain| {
-            wanted.served.iter().any(|served| served.eq_ignore_ascii_case(domain))
-        });
+        let taken = self
+            .copy
+            .domains
+            .iter()
+            .find(|domain| wanted.served.iter().any(|served| served.eq_ignore_ascii_case(domain)));
         match taken {
             Some(domain) => Err(Error::Settings {
                 path: format!("migrate:edge:services:{}:copy:domains", self.name),

@@ -41,9 +41,12 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.server.side.encode()
-        self.send_response(200)
-        self.send_header("Cache-Control", "max-age=600" if self.path == "/cached" else "no-store")
-        self.send_header("Surrogate-Key", "page")
+        # An error that a misled edge would keep: it is allowed to be cached.
+        broken = self.path == "/broken"
+        self.send_response(404 if broken else 200)
+        kept = broken or self.path == "/cached"
+        self.send_header("Cache-Control", "max-age=600" if kept else "no-store")
+        self.send_header("Surrogate-Key", "error" if broken else "page")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -86,13 +89,15 @@ class Site:
 
     def served(self, name: str, path: str = "/") -> list[str]:
         """Returns which side answers people, through each point of presence."""
-        answers = []
-        for pop in self.edge.pops:
-            connection = http.client.HTTPConnection(pop, timeout=5)
+        return [self.ask(pop, name, path) for pop in self.edge.pops]
+
+    def ask(self, pop: str, name: str, path: str = "/") -> str:
+        connection = http.client.HTTPConnection(pop, timeout=5)
+        try:
             connection.request("GET", path, headers={"Host": f"{name}.example.org"})
-            answers.append(connection.getresponse().read().decode())
+            return connection.getresponse().read().decode()
+        finally:
             connection.close()
-        return answers
 
     def serves(self, side: str) -> bool:
         return all(self.served(name) == [side, side] for name in SERVICES)
@@ -100,7 +105,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Edge]:
-    with Edge(delay="none", spread=(0, 120)) as running:
+    with Edge(delay="none", spread=(0, 120), staging="127.0.1.3:0") as running:
         yield running
 
 
@@ -262,3 +267,85 @@ def test_the_token_stands_nowhere(site: Site) -> None:
     assert site.edge.token not in str(done.answer) + str(done.events)
     for path in Path(site.pillar["state_dir"]).rglob("*"):
         assert not path.is_file() or site.edge.token not in path.read_text()
+
+
+def test_only_what_carries_a_key_is_dropped_where_keys_are_given(site: Site) -> None:
+    site.pillar["edge"]["services"]["docs"]["purge"] = {"keys": ["error"]}
+    for path in ("/cached", "/broken"):
+        assert site.served("docs", path) == ["old", "old"]
+    for phase, side in (("flip", "new"), ("revert", "old")):
+        assert site.apply(phase).verdict == "done"
+        assert site.served("docs", "/broken") == [side, side]
+        assert site.served("docs", "/cached") == ["old", "old"]
+
+
+def test_what_was_cached_in_the_window_does_not_survive_an_abort(site: Site) -> None:
+    # One that never follows, so that the others serve the new side until its proof is overdue.
+    site.edge.fault("not-served", method="PUT", times=1,
+                    path=f"/service/{site.ids['talk']}/version/.*/activate")  # fmt: skip
+    command = direct.Command(site.pillar, "apply", phase="flip")
+    command.until("done", "edge.docs")
+    deadline = time.monotonic() + 2
+    while site.served("docs") != ["new", "new"]:
+        assert time.monotonic() < deadline
+    assert site.served("docs", "/broken") == ["new", "new"]
+    assert command.wait().verdict == "aborted"
+    assert site.served("docs", "/broken") == ["old", "old"]
+
+
+def test_a_version_is_tried_on_the_staging_network_before_it_serves_anybody(site: Site) -> None:
+    done = direct.run(site.pillar, "edge.apply", phase="trial")
+    assert done.verdict == "done", done.problem
+    trial = done.answer["seen"]["edge.docs.trial"]
+    assert trial["addresses"] == {"docs.example.org": "127.0.1.3"}
+    assert site.edge.staging
+    assert site.ask(site.edge.staging, "docs") == "new"
+    assert site.serves("old")
+    assert direct.run(site.pillar, "edge.plan", phase="trial").answer["changes"] == []
+    # A flip takes the version that was tried.
+    versions = len(site.edge.must("GET", f"/service/{site.ids['docs']}/version"))
+    assert site.apply("flip").verdict == "done"
+    assert site.active()["docs"] == trial["version"]
+    assert len(site.edge.must("GET", f"/service/{site.ids['docs']}/version")) == versions
+
+
+def test_a_draft_of_somebody_else_is_named_and_left_alone(site: Site) -> None:
+    draft = site.edge.point_backend(site.ids["docs"], "store", weight=2)
+    planned = direct.run(site.pillar, "plan", phase="flip").answer
+    assert f"version {draft} is somebody's draft" in str(planned["findings"])
+    assert site.apply("flip").verdict == "done"
+    path = f"/service/{site.ids['docs']}/version/{draft}"
+    assert site.edge.must("GET", path)["locked"] is False
+    assert site.edge.must("GET", f"{path}/backend/app1")["address"] == ADDRESS["old"]
+
+
+def test_a_draft_of_ours_that_somebody_edited_is_not_activated(site: Site) -> None:
+    # The first point fails, so that our draft stays open; then somebody puts a header into it.
+    site.edge.fault("answer", status=500, method="PUT", path=".*/backend/app1", times=3)
+    assert site.apply("flip").verdict == "aborted"
+    before = site.active()
+    draft = site.edge.must("GET", f"/service/{site.ids['docs']}/version")[-1]["number"]
+    header = {"name": "theirs", "type": "response", "action": "set", "dst": "http.X", "src": '"x"'}
+    site.edge.must("POST", f"/service/{site.ids['docs']}/version/{draft}/header", header)
+    done = site.apply("flip")
+    assert done.verdict == "aborted"
+    assert done.problem["kind"] == "drift"
+    assert "header theirs" in done.problem["message"]
+    assert site.active() == before
+
+
+def test_names_beside_the_cdn_are_listed_with_what_to_set(site: Site) -> None:
+    site.pillar["names"] = {
+        "example.org": {"values": {"old": "203.0.113.21", "new": "198.51.100.21"}, "ttl": 3600}
+    }
+    for phase, old, new in (
+        ("flip", "203.0.113.21", "198.51.100.21"),
+        ("revert", "198.51.100.21", "203.0.113.21"),
+    ):
+        if phase == "revert":
+            assert site.apply("flip").verdict == "done"
+        planned = direct.run(site.pillar, "plan", phase=phase).answer
+        (found,) = [item for item in planned["findings"] if item["topic"] == "names"]
+        assert (found["subject"], found["blocking"]) == ("example.org", False)
+        assert f"A {old}" in found["found"] and "3600 s" in found["found"]
+        assert f"set A {new}" in found["mend"]

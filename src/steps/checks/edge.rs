@@ -26,17 +26,7 @@ pub struct EdgeReady {
 
 impl EdgeReady {
     /// Compares the writes to come with those that are left.
-    async fn budget(&self, notes: &mut Notes) {
-        let mut sum = Writes::default();
-        for one in join_all(self.switches.iter().map(|switch| switch.writes())).await {
-            // A service that cannot be read was noted already.
-            let one = one.unwrap_or_default();
-            sum = Writes {
-                staging: sum.staging + one.staging,
-                switch: sum.switch + one.switch,
-                back: sum.back + one.back,
-            };
-        }
+    fn budget(&self, notes: &mut Notes, sum: Writes) {
         let (needed, kept) = if self.staging_only { (sum.staging, 0) } else { (sum.staging + sum.switch, sum.back) };
         if needed == 0 {
             return;
@@ -73,11 +63,16 @@ impl Topic for EdgeReady {
                 return Ok(notes.findings);
             }
         }
-        for switch in &self.switches {
+        let mut sum = Writes::default();
+        let looks = join_all(self.switches.iter().map(|switch| switch.look())).await;
+        for (switch, look) in self.switches.iter().zip(looks) {
             let (name, Some(service)) = (&switch.name, self.edge.services.get(&switch.name)) else { continue };
-            match self.fastly.active(&service.id).await {
-                Ok(Some(active)) => {
-                    for (backend, address) in &active.backends {
+            match look {
+                Ok(look) => {
+                    sum.staging += look.writes.staging;
+                    sum.switch += look.writes.switch;
+                    sum.back += look.writes.back;
+                    for (backend, address) in &look.backends {
                         if !self.owned.contains(address) && !service.leave.contains(backend) {
                             let mend = format!(
                                 "give the node with {address} a counterpart in migrate:nodes, or name {backend} in migrate:edge:services:{name}:leave"
@@ -89,13 +84,22 @@ impl Topic for EdgeReady {
                             );
                         }
                     }
+                    for draft in look.drafts {
+                        notes.warn(
+                            name,
+                            format!("version {draft} is somebody's draft: activated later, it would point back"),
+                            format!(
+                                "let its owner delete it, or clone it anew after the switch (service {})",
+                                service.id
+                            ),
+                        );
+                    }
                 }
-                Ok(None) => notes.block(
+                Err(error) => notes.block(
                     name,
-                    "it has no active version",
-                    "activate one, or take it out of migrate:edge:services",
+                    error.to_string(),
+                    format!("correct migrate:edge:services:{name}:id, or activate a version, or take it out"),
                 ),
-                Err(error) => notes.block(name, error.to_string(), format!("correct migrate:edge:services:{name}:id")),
             }
             if service.probe.is_none() && !self.staging_only {
                 notes.warn(
@@ -111,15 +115,8 @@ impl Topic for EdgeReady {
                     format!("set migrate:edge:services:{name}:purge"),
                 );
             }
-            for draft in switch.drafts().await.unwrap_or_default() {
-                notes.warn(
-                    name,
-                    format!("version {draft} is somebody's draft: activated later, it would point back"),
-                    format!("let its owner delete it, or clone it anew after the switch (service {})", service.id),
-                );
-            }
         }
-        self.budget(&mut notes).await;
+        self.budget(&mut notes, sum);
         Ok(notes.findings)
     }
 }

@@ -27,6 +27,9 @@ def _arguments() -> argparse.Namespace:
         "--pop", action="append", required=True, metavar="ADDRESS:PORT[@NETNS]",
         help="a POP, and the network namespace it lives in; repeat for more",
     )  # fmt: skip
+    parser.add_argument(
+        "--staging", metavar="ADDRESS:PORT[@NETNS]", help="the POP of the staging network"
+    )
     parser.add_argument("--state", type=Path, required=True, help="an own directory")
     parser.add_argument("--delay", "--delay-activate", choices=("recorded", "none"),
                         default="recorded", help="how long the API takes to answer")  # fmt: skip
@@ -43,12 +46,14 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     options = _arguments()
     options.state.mkdir(parents=True, exist_ok=True)
-    pops = []
-    for number, text in enumerate(options.pop, 1):
+
+    def pop(name: str, text: str) -> Pop:
         address, _, netns = text.partition("@")
-        name = f"pop{number}"
-        pops.append(Pop(name, address, options.state.resolve() / name, netns or None))
-    fleet = Fleet(pops, [float(ms) / 1000 for ms in options.spread.split(",")])
+        return Pop(name, address, options.state.resolve() / name, netns or None)
+
+    pops = [pop(f"pop{number}", text) for number, text in enumerate(options.pop, 1)]
+    staging = pop("staging", options.staging) if options.staging else None
+    fleet = Fleet(pops, [float(ms) / 1000 for ms in options.spread.split(",")], staging)
     token = os.environ.get("FASTLY_STANDIN_TOKEN") or secrets.token_hex(16)
     latency = dict(RECORDED) if options.delay == "recorded" else {}
     store = Store()
@@ -72,6 +77,7 @@ def main() -> int:
             "socket": str(local),
             "token": token,
             "pops": {pop.name: pop.address for pop in pops},
+            "staging": staging.address if staging else None,
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()

@@ -252,6 +252,10 @@ def stage(p: Platform, call: Call, sid: str, n: str) -> Record:
     service, version = p.store.version(sid, n)
     if service.active is None:
         raise Refused(400, "Bad request", "Service has no active production version")
+    try:
+        p.fleet.stage(service, version)
+    except Unrunnable as error:
+        raise Refused(400, "Bad request", f"This version cannot be run: {error}") from None
     for item in service.versions:
         item.staging = item is version
     version.updated_at = now()
@@ -261,6 +265,8 @@ def stage(p: Platform, call: Call, sid: str, n: str) -> Record:
 @route("PUT", _V + "/deactivate/staging", "activate")
 def unstage(p: Platform, call: Call, sid: str, n: str) -> Record:
     service, version = p.store.version(sid, n)
+    if version.staging:
+        p.fleet.stage(service, None)
     version.staging, version.updated_at = False, now()
     return service.shown(version)
 

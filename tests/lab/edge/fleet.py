@@ -19,6 +19,7 @@ from itertools import count
 
 from tests.lab.edge.expression import Unrunnable
 from tests.lab.edge.records import Record, Service, Version
+from tests.lab.edge.tls import Forwarders
 from tests.lab.edge.varnish import Pop, VarnishError
 from tests.lab.edge.vcl import Writer, hollow
 
@@ -98,8 +99,11 @@ class _Clock:
 class Fleet:
     """The POPs and their spread."""
 
-    def __init__(self, pops: list[Pop], spread: list[float]) -> None:
+    def __init__(self, pops: list[Pop], spread: list[float], staging: Pop | None = None) -> None:
         self.pops = pops
+        # The staging network: one POP, which serves what was put there and nothing else.
+        self.staging = staging
+        self.tls = Forwarders(pops[0].directory.parent / "tls")
         self.spread = spread
         self.activations: list[Record] = []
         # Names a version is served under; set by whoever owns the store.
@@ -108,17 +112,37 @@ class Fleet:
         self.hollow = False
 
     def start(self) -> None:
-        for pop in self.pops:
+        for pop in self._all():
             pop.launch()
-        with ThreadPoolExecutor(len(self.pops)) as pool:
-            list(pool.map(Pop.connect, self.pops))
+        with ThreadPoolExecutor(len(self._all())) as pool:
+            list(pool.map(Pop.connect, self._all()))
         self._clocks = [_Clock(pop) for pop in self.pops]
 
+    def _all(self) -> list[Pop]:
+        return [*self.pops, *([self.staging] if self.staging else [])]
+
     def stop(self) -> None:
-        for pop in self.pops:
+        for pop in self._all():
             pop.stop()
 
-    def prepare(self, service: Service, version: Version, *, first_only: bool = False) -> Ready:
+    def stage(self, service: Service, version: Version | None) -> None:
+        """Serves a version on the staging network alone, or takes the service from there."""
+        if self.staging is None:
+            return
+        if version is None:
+            self.staging.withdraw(service.id)
+            return
+        ready = self.prepare(service, version, pops=[self.staging])
+        self.staging.serve(ready.service, ready.name, ready.domains)
+
+    def prepare(
+        self,
+        service: Service,
+        version: Version,
+        *,
+        first_only: bool = False,
+        pops: list[Pop] | None = None,
+    ) -> Ready:
         """Compiles a version on the POPs; raises Unrunnable with the compiler's own words."""
         warnings = []
         addresses: dict[str, str | None] = {}
@@ -132,14 +156,14 @@ class Fleet:
         if not addresses:
             warnings.append("Warning: No default director found")
         try:
-            text = Writer(service, version, addresses).write()
+            text = Writer(service, version, addresses, self._sockets(version, addresses)).write()
         except Unrunnable as error:
             if not self.hollow:
                 raise
             text = hollow(f"{service.id}.{version.number}", str(error))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"v_{service.id}_{version.number}_{digest}"
-        for pop in self.pops[:1] if first_only else self.pops:
+        for pop in pops or (self.pops[:1] if first_only else self.pops):
             try:
                 pop.load(service.id, name, text)
             except VarnishError as error:
@@ -147,6 +171,18 @@ class Fleet:
                 raise Unrunnable(f"the stand-in's compiler refused it: {words}") from None
         names = self.names(service, version)
         return Ready(service.id, version.number, name, names, warnings)
+
+    def _sockets(self, version: Version, addresses: dict[str, str | None]) -> dict[str, str]:
+        sockets = {}
+        for item in version.objects["backend"]:
+            address = addresses[item["name"]]
+            if item["use_ssl"] and address is not None:
+                try:
+                    sockets[item["name"]] = self.tls.socket(item, address)
+                except (OSError, ValueError) as error:
+                    # A key or certificate that is none: ssl's errors are of both kinds.
+                    raise Unrunnable(f"Backend '{item['name']}': TLS: {error}") from None
+        return sockets
 
     def flip(self, ready: Ready, without: list[str] | None = None) -> None:
         """Begins the flip of every POP now; ``without`` names POPs that miss it."""

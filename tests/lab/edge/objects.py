@@ -54,7 +54,11 @@ def _hostname(item: Record) -> None:
 
 
 def _list(p: Platform, call: Call, kind: Kind, sid: str, n: str) -> list[Record]:
-    return p.store.version(sid, n)[1].objects[kind.path]
+    items = p.store.version(sid, n)[1].objects[kind.path]
+    if kind.path == "domain" and call.query.get("include") == "staging_ips" and p.fleet.staging:
+        staging = p.fleet.staging.address.rpartition(":")[0]
+        return [item | {"staging_ip": staging} for item in items]
+    return items
 
 
 def _create(p: Platform, call: Call, kind: Kind, sid: str, n: str) -> Record:

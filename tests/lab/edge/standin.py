@@ -58,6 +58,7 @@ class Edge:
         netns: Sequence[str | None] = (),
         domain_conflict: str = "creation",
         unrunnable: str = "refuse",
+        staging: str | None = None,
     ) -> None:
         spaces = [*netns, *[None] * (1 + len(pops) - len(netns))]
         self._command = ["ip", "netns", "exec", spaces[0]] if spaces[0] else []
@@ -67,6 +68,7 @@ class Edge:
         self._command += ["--delay", delay, "--spread", ",".join(str(ms) for ms in spread)]
         self._command += ["--quota", str(quota), "--domain-conflict", domain_conflict]
         self._command += ["--unrunnable", unrunnable]
+        self._command += ["--staging", staging] if staging else []
         self._given = state
         self._token = token
 
@@ -94,6 +96,7 @@ class Edge:
         self.api: str = ready["api"]
         self.token: str = ready["token"]
         self.pops: list[str] = list(ready["pops"].values())
+        self.staging: str | None = ready["staging"]
         self._socket: str = ready["socket"]
         return self
 

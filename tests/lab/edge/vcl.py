@@ -50,6 +50,8 @@ class Writer:
     version: Version
     # Backend name to address, or None where the name could not be resolved.
     addresses: dict[str, str | None]
+    # Backend name to the socket that speaks TLS for it.
+    sockets: dict[str, str] = field(default_factory=dict)
     top: list[str] = field(default_factory=list)
     init: list[str] = field(default_factory=list)
     recv: list[str] = field(default_factory=list)
@@ -140,9 +142,8 @@ class Writer:
             probe = self.names.get(f"probe {item['healthcheck']}")
             if item["healthcheck"] and probe is None:
                 self.problems.append(f"Backend '{name}': no such healthcheck")
-            if item["use_ssl"]:
-                self.problems.append(f"Backend '{name}': TLS to backends cannot be run")
-            self.top.append(_backend(handle, item, self.addresses.get(name), probe))
+            address = self.sockets.get(name) or self.addresses.get(name)
+            self.top.append(_backend(handle, item, address, probe))
         choices = self._directors() + self._plain_backends()
         free = [choice for choice in choices if not choice[1]]
         if free:
@@ -344,7 +345,8 @@ def _probe(name: str, item: Record) -> str:
 def _backend(handle: str, item: Record, address: str | None, probe: str | None) -> str:
     if address is None:
         return f"backend {handle} none;"
-    parts = [f'.host = "{address}"; .port = "{item["port"]}";']
+    where = f'.host = "{address}"; .port = "{item["port"]}";'
+    parts = [f'.path = "{address}";' if address.startswith("/") else where]
     if item["override_host"]:
         parts.append(f".host_header = {quoted(item['override_host'])};")
     for name in ("connect_timeout", "first_byte_timeout", "between_bytes_timeout"):

@@ -320,7 +320,7 @@ def get_http3(p: Platform, call: Call, sid: str, n: str) -> Record:
 def post_http3(p: Platform, call: Call, sid: str, n: str) -> Record:
     _, version = p.store.draft(sid, n)
     stamp = {"created_at": now(), "updated_at": now(), "deleted_at": None, "feature_revision": 1}
-    version.http3 = {"service_id": sid, "version": str(version.number)} | stamp
+    version.http3 = {"service_id": sid, "version": version.number} | stamp
     return version.http3
 
 

@@ -34,6 +34,9 @@ def typed(kind: str, value: Any) -> Any:
         return None
     if kind == "str":
         return str(int(value)) if isinstance(value, bool) else str(value)
+    if kind == "list":
+        # Forms carry lists as JSON text; that is read where it arrives.
+        return value or []
     truth = str(value).lower()
     if kind == "bool":
         return truth in ("1", "true")
@@ -67,7 +70,10 @@ class Kind:
         """Keeps the attributes this kind knows, typed; others are ignored, as the API does."""
         if self.stored:
             own = ("service_id", "version", "created_at", "updated_at", "deleted_at", "id")
-            return {key: value for key, value in sent.items() if key not in own}
+            kept = {key: value for key, value in sent.items() if key not in own}
+            if "port" in kept:
+                kept["port"] = typed("int", kept["port"])
+            return kept
         return {
             key: typed(self.fields[key].type, value)
             for key, value in sent.items()
@@ -86,13 +92,13 @@ between_bytes_timeout:int=10000 error_threshold:int=0 max_conn:int=200 max_use:i
 max_lifetime:int share_key prefer_ipv6:bool=0 keepalive_time:int tcp_keepalive_enable:bool
 tcp_keepalive_interval:int tcp_keepalive_probes:int tcp_keepalive_time:int"""
 
-_HEALTHCHECK = """name comment= method=HEAD host path=/ http_version=1.1 check_interval:int=5000
-expected_response:int=200 timeout:int=500 threshold:int=3 window:int=5 initial:int=2 headers:json"""
+_HEALTHCHECK = """name comment= method=HEAD host= path=/ http_version=1.1 check_interval:int=5000
+expected_response:int=200 timeout:int=500 threshold:int=3 window:int=5 initial:int=2 headers:list="""
 
-_REQUEST_SETTINGS = """name action bypass_busy_wait default_host force_miss force_ssl geo_headers
+_REQUEST_SETTINGS = """name action bypass_busy_wait default_host force_miss force_ssl=0 geo_headers
 hash_keys max_stale_age request_condition= timer_support xff=append"""
 
-_CACHE_SETTINGS = "name action ttl stale_ttl cache_condition="
+_CACHE_SETTINGS = "name action ttl stale_ttl=0 cache_condition="
 _RESPONSE_OBJECT = "name status=200 response=Ok content= content_type= request_condition= " + (
     "cache_condition="
 )
@@ -135,7 +141,7 @@ grafanacloudlogs heroku honeycomb https kafka kinesis logentries loggly logshutt
 newrelic newrelicotlp openstack papertrail pubsub s3 scalyr sftp splunk sumologic syslog"""
 
 KINDS: dict[str, Kind] = {kind.path: kind for kind in _KINDS} | {
-    f"logging/{name}": Kind(f"logging/{name}", f"logging_{name}", stored=True)
+    f"logging/{name}": Kind(f"logging/{name}", f"logging_{name}", strings=True, stored=True)
     for name in _LOGGING.split()
 }
 

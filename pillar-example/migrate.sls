@@ -74,5 +74,18 @@ migrate:
         # purge: all
         # Backends that stay where they point, by name: an object store, a third party.
         # leave: []
-    # Milliseconds.
-    # deadlines: {request: 15000, proof: 60000}
+        # A service of its own that serves test domains from the new side (docs/edge.md has all of it).
+        #   name     what it is called in the CDN account
+        #   domains  what it serves; never a name that people use
+        #   logs     log endpoints that it has too, with the fields that differ; all others are left out
+        #   versionless: whether its domains stand beside versions; left out, as those of the service
+        # copy: {name: docs-copy, domains: [docs-copy.example.org], logs: {central: {address: test-logs.example.org}}}
+    # How many requests may be under way at once.
+    # parallel: 16
+    # How many writes the account has in an hour, as far as nobody told yet.
+    # writes_per_hour: 1000
+    # Milliseconds; quota is how long copying and staging may wait for the next hour's writes.
+    # deadlines: {request: 15000, proof: 60000, quota: 3900000}
+
+  # DNS names that are not behind the CDN. Nothing is done with them but that each plan lists what to set; seconds.
+  # names: {files.example.org: {node: app1, ttl: 300}, example.org: {values: {old: 203.0.113.21, new: 198.51.100.21}, ttl: 3600}}

@@ -10,8 +10,7 @@ use crate::journal::{StepState, runs};
 use crate::outside::Outside;
 use crate::settings::{Edge, Settings, Side};
 use crate::steps::checks::{Check, CopiesReady, EdgeReady};
-use crate::steps::{Budgeted, NoTwin, OnStaging, Staged, Switch, Twin, TwinStands};
-use serde_json::Value;
+use crate::steps::{Budget, Budgeted, NoTwin, OnStaging, Staged, Switch, Twin, TwinStands};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,8 +53,10 @@ pub(super) fn patient(fastly: &Fastly, edge: &Edge, outside: &Outside) -> Fastly
 /// [`Error::Journal`] where the journals cannot be read.
 pub(super) fn last_quota(settings: &Settings) -> Result<Option<Quota>> {
     let seen = runs(&settings.state_dir)?.into_iter().rev().find_map(|run| match run.steps.get("edge.budget") {
-        Some(StepState::Done { evidence, .. } | StepState::Unchanged { evidence, .. }) => {
-            serde_json::from_value(evidence.get("quota").cloned().unwrap_or(Value::Null)).ok()
+        Some(StepState::Done { evidence, .. }) => {
+            let budget: Budget = serde_json::from_value(evidence.clone()).ok()?;
+            // What that run was still to write is not left any more.
+            budget.quota.map(|quota| Quota { left: quota.left.saturating_sub(budget.need), ..quota })
         }
         _ => None,
     });

@@ -126,9 +126,7 @@ def test_the_python_client_lives_a_service_of_every_kind(edge: Edge) -> None:
         assert [item.item_value for item in rows(items.list_dictionary_items(**where))] == ["1"]
         entries = api("acl_entry")
         where = {"service_id": made.id, "acl_id": ids["acl"]}
-        entries.create_acl_entry(
-            **where, acl_entry={"ip": "127.0.0.0", "subnet": 8, "negated": 1}
-        )
+        entries.create_acl_entry(**where, acl_entry={"ip": "127.0.0.0", "subnet": 8, "negated": 1})
         assert [entry.negated for entry in rows(entries.list_acl_entries(**where))] == [1]
         api("http3").create_http3(**one)
         assert api("http3").get_http3(**one).service_id == made.id

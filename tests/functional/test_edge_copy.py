@@ -42,7 +42,8 @@ class Account:
                 "old": {"primary": "db1"},
                 "new": {"primary": "db1"},
                 "accounts": {
-                    who: {"user": who, "password": "x"} for who in ("admin", "marker", "replication")
+                    who: {"user": who, "password": "x"}
+                    for who in ("admin", "marker", "replication")
                 },
             },
             "notice": {"text": "wait", "nodes": {"old": [], "new": []}},
@@ -96,7 +97,9 @@ class Account:
                 shown = _bare(item)
                 if kind == "dictionary" and not item["write_only"]:
                     path = f"/service/{ident}/dictionary/{item['id']}/items?per_page=5000"
-                    shown["items"] = {i["item_key"]: i["item_value"] for i in edge.must("GET", path)}
+                    shown["items"] = {
+                        i["item_key"]: i["item_value"] for i in edge.must("GET", path)
+                    }
                 if kind == "acl":
                     path = f"/service/{ident}/acl/{item['id']}/entries?per_page=5000"
                     entries = [_bare(entry) for entry in edge.must("GET", path)]
@@ -114,7 +117,9 @@ def _bare(item: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Edge]:
-    with Edge(("127.0.1.1:0",), delay="none", spread=(0,), unrunnable="hollow", quota=100000) as running:
+    with Edge(
+        ("127.0.1.1:0",), delay="none", spread=(0,), unrunnable="hollow", quota=100000
+    ) as running:
         yield running
 
 
@@ -232,7 +237,10 @@ def test_what_changed_at_the_service_is_brought_to_its_copy(account: Account) ->
     edge.must("PUT", f"/rate-limiters/{limiter['id']}", {"rps_limit": 20})
     edge.must("PUT", f"{version}/activate")
     table = edge.must("GET", f"{version}/dictionary/table")["id"]
-    changes = [{"op": "delete", "item_key": "k1"}, {"op": "upsert", "item_key": "n", "item_value": "1"}]
+    changes = [
+        {"op": "delete", "item_key": "k1"},
+        {"op": "upsert", "item_key": "n", "item_value": "1"},
+    ]
     edge.must("PATCH", f"/service/{ident}/dictionary/{table}/items", {"items": changes})
     office = edge.must("GET", f"{version}/acl/office")["id"]
     first = edge.must("GET", f"/service/{ident}/acl/{office}/entries")[0]["id"]
@@ -283,6 +291,16 @@ def test_a_copy_that_was_interrupted_at_a_call_is_finished(account: Account, pas
     assert done.verdict == "done", done.problem
     assert len(account.copies()) == 1
     assert account.plan("copy")["changes"] == []
+
+
+def test_a_read_that_a_gateway_dropped_is_sent_again_and_a_write_never(account: Account) -> None:
+    account.edge.fault("answer", method="GET", path="/details", status=503, times=2)
+    assert account.apply("copy").verdict == "done"
+    assert account.apply("remove-copies").verdict == "done"
+    account.edge.clear_log()
+    account.edge.fault("answer", method="POST", status=503, times=1)
+    assert account.apply("copy").verdict == "aborted"
+    assert [entry["status"] for entry in account.writes()] == [503]
 
 
 def test_a_copy_whose_process_was_killed_is_finished(account: Account) -> None:

@@ -110,7 +110,8 @@ def test_forty_services_go_over_and_back_in_the_writes_that_were_foretold(
     for phase, address in (("flip", NEW), ("revert", OLD)):
         needed, kept = many.foretold(phase)
         assert (needed, kept) == (40 * (3 + 2) + 40 * 2, 40 * 2)
-        many.edge.settings(delay="recorded")
+        # As slow as the real one, once.
+        many.edge.settings(delay="recorded" if phase == "flip" else "none")
         began = time.monotonic()
         done = many.apply(phase)
         took = time.monotonic() - began
@@ -193,6 +194,6 @@ def test_what_the_last_run_saw_of_the_budget_is_in_the_next_plan(many: Many) -> 
     assert done.verdict == "done", done.problem
     many.edge.clear_log()
     planned = direct.run(many.pillar, "plan", phase="revert")
-    assert re.search(r"needs 280 writes, 9\d\d\d left this hour, 80 kept for the way back",
+    assert re.search(r"needs 280 writes, 9[67]\d\d left this hour, 80 kept for the way back",
                      str(planned.answer["findings"]))  # fmt: skip
     assert many.writes() == []

@@ -46,6 +46,10 @@ def named(pattern: str) -> dict[str, str]:
         (r"salt-run migrate\.(\w+)", functions("runners/migrate.py")),
         (r"migrate_mysql\.(\w+) ", functions("modules/migrate_mysql.py")),
         (
+            r"migrate_fastly\.(\w+)",
+            functions("modules/migrate_fastly.py") | functions("states/migrate_fastly.py"),
+        ),
+        (
             r"state\.orchestrate migrate\.(\w+)",
             {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
         ),
@@ -59,7 +63,7 @@ def named(pattern: str) -> dict[str, str]:
             {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
         ),
     ],
-    ids=["runner", "execution module", "orchestration", "make", "page", "state file"],
+    ids=["runner", "execution module", "CDN module", "orchestration", "make", "page", "state file"],
 )
 def test_what_is_named_exists(pattern: str, known: set[str]) -> None:
     assert known
@@ -132,8 +136,9 @@ def test_a_key_too_many_is_refused(tmp_path: Path) -> None:
 
 def settings() -> set[str]:
     """Every key that the product reads."""
-    source = (REPOSITORY / "src" / "settings" / "mod.rs").read_text()
-    return set(re.findall(r"(?m)^    pub (\w+):", source)) - {"hash"}
+    sources = (REPOSITORY / "src" / "settings").glob("*.rs")
+    found = (re.findall(r"(?m)^    pub (\w+):", path.read_text()) for path in sources)
+    return set().union(*found) - {"hash"}
 
 
 def test_a_key_that_the_pages_name_is_read() -> None:

@@ -1,8 +1,9 @@
 """
 Ask and change what the migration has at the CDN, apart from a flip: copies for the tests, versions ready ahead.
 
-Works where the pillar key ``migrate`` is: on the master (``salt-call --local`` with the pillar given, or an
-orchestration). Nothing here changes what people see.
+Works where the pillar key ``migrate`` is: on the master, in an orchestration or by
+``salt-run salt.cmd ... with_pillar=True``.
+Nothing here changes what people see.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def copy(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_fastly.copy docs
-        salt-call migrate_fastly.copy test=True
+        salt-run salt.cmd migrate_fastly.copy docs with_pillar=True
+        salt-run salt.cmd migrate_fastly.copy test=True with_pillar=True
     """
     return _phase("copy", service, test)
 
@@ -64,8 +65,8 @@ def remove_copies(service: str | None = None, test: bool = False) -> dict[str, A
 
     .. code-block:: bash
 
-        salt-call migrate_fastly.remove_copies test=True
-        salt-call migrate_fastly.remove_copies docs
+        salt-run salt.cmd migrate_fastly.remove_copies test=True with_pillar=True
+        salt-run salt.cmd migrate_fastly.remove_copies docs with_pillar=True
     """
     return _phase("remove-copies", service, test)
 
@@ -85,8 +86,8 @@ def stage(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_fastly.stage test=True
-        salt-call migrate_fastly.stage
+        salt-run salt.cmd migrate_fastly.stage test=True with_pillar=True
+        salt-run salt.cmd migrate_fastly.stage with_pillar=True
     """
     return _phase("stage", service, test)
 
@@ -106,7 +107,7 @@ def trial(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_fastly.trial docs
+        salt-run salt.cmd migrate_fastly.trial docs with_pillar=True
     """
     return _phase("trial", service, test)
 
@@ -122,8 +123,8 @@ def status(service: str | None = None) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_fastly.status
-        salt-call migrate_fastly.status docs
+        salt-run salt.cmd migrate_fastly.status with_pillar=True
+        salt-run salt.cmd migrate_fastly.status docs with_pillar=True
     """
     shown: dict[str, Any] = _call("edge.status", service=service)
     return shown

@@ -86,9 +86,7 @@ def _state(name: str, phase: str, service: str) -> dict[str, Any]:
     command = "edge.plan" if __opts__["test"] else "edge.apply"
     arguments = {"phase": phase, "service": None if service == "*" else service}
     try:
-        done = bridge.call(
-            command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__
-        )
+        done = bridge.call(command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__)
     except CommandExecutionError as error:
         state["comment"] = str(error)
         return state

@@ -94,6 +94,9 @@ class _Clock:
                 due.record["pops"][self.pop.name] = done
             except VarnishError as error:
                 due.record.setdefault("errors", {})[self.pop.name] = str(error)
+            except OSError:
+                # varnishd was ended, and with it all that was still due.
+                return
 
 
 class Fleet:

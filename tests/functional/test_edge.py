@@ -302,9 +302,13 @@ def test_a_version_is_tried_on_the_staging_network_before_it_serves_anybody(site
     assert site.ask(site.edge.staging, "docs") == "new"
     assert site.serves("old")
     assert direct.run(site.pillar, "edge.plan", phase="trial").answer["changes"] == []
-    # A flip takes the version that was tried.
+    # A flip takes the version that was tried, and one write asks how many are left.
+    planned = str(direct.run(site.pillar, "plan", phase="flip").answer["findings"])
+    site.edge.clear_log()
     versions = len(site.edge.must("GET", f"/service/{site.ids['docs']}/version"))
     assert site.apply("flip").verdict == "done"
+    writes = [entry for entry in site.edge.log() if entry["method"] not in READS]
+    assert f"needs {len(writes)} writes" in planned
     assert site.active()["docs"] == trial["version"]
     assert len(site.edge.must("GET", f"/service/{site.ids['docs']}/version")) == versions
 

@@ -247,6 +247,9 @@ def test_what_changed_at_the_service_is_brought_to_its_copy(account: Account) ->
     edge.must("DELETE", f"/service/{ident}/acl/{office}/entry/{first}")
     (body,) = [s for s in edge.must("GET", f"{version}/snippet") if s["dynamic"] == "1"]
     edge.must("PUT", f"/service/{ident}/snippet/{body['id']}", {"content": "# another"})
+    named = str(account.plan("copy")["findings"])
+    for words in ("header strip as a whole", "backend app1: weight", "dictionary table: items"):
+        assert words in named
     done = account.apply("copy")
     assert done.verdict == "done", done.problem
     (copy,) = account.copies()

@@ -41,7 +41,12 @@ impl Topic for CopiesReady {
                 let found = format!("its copy will be without {}", wanted.left_out.join(", "));
                 notes.warn(&twin.name, found, "add by hand what the tests need, or name log endpoints under copy:logs");
             }
-            needed += twin.compare(&wanted).await?.writes;
+            let likeness = twin.compare(&wanted).await?;
+            if likeness.version != 0 && !likeness.differences.is_empty() {
+                let found = format!("its copy differs in {}", likeness.differences.join(", "));
+                notes.warn(&twin.name, found, "nothing: it is brought up to date, in a new version");
+            }
+            needed += likeness.writes;
         }
         let left = self.quota.map_or_else(
             || format!("how many of {} are left this hour is not known before the first", self.writes_per_hour),

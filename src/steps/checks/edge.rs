@@ -27,7 +27,10 @@ pub struct EdgeReady {
 impl EdgeReady {
     /// Compares the writes to come with those that are left.
     fn budget(&self, notes: &mut Notes, sum: Writes) {
-        let (needed, kept) = if self.staging_only { (sum.staging, 0) } else { (sum.staging + sum.switch, sum.back) };
+        // Where nothing is left to be staged, one write asks for the budget.
+        let asked = u64::from(sum.staging == 0 && sum.switch > 0);
+        let (needed, kept) =
+            if self.staging_only { (sum.staging, 0) } else { (sum.staging + asked + sum.switch, sum.back) };
         if needed == 0 {
             return;
         }
@@ -42,7 +45,7 @@ impl EdgeReady {
         } else if self.staging_only {
             notes.warn("writes", found, "nothing: when none is left it waits for the next hour, and goes on");
         } else {
-            let mend = "make the versions ready an hour before (migrate_fastly.stage), or wait for the next hour";
+            let mend = "make the versions ready an hour before (migrate_fastly.stage), or wait for the next hour; where the account has more, set migrate:edge:writes_per_hour";
             notes.block("writes", found, mend);
         }
     }

@@ -96,3 +96,45 @@ fn a_notice_needs_a_minion_and_a_text() {
     let (path, _) = refusal(|pillar| pillar["notice"]["text"] = json!(" "));
     assert_eq!(path, "migrate:notice:text");
 }
+
+fn with_copy(pillar: &mut Value, copy: &Value) {
+    let services = json!({"docs": {"id": "a1", "copy": copy},
+                          "blog": {"id": "b2", "copy": {"name": "blog-copy", "domains": ["blog-copy.example.org"]}}});
+    pillar["edge"] = json!({"token": "hunter2", "services": services});
+}
+
+#[test]
+fn copies_share_neither_names_nor_domains_and_have_one() {
+    let path = |key: &str| format!("migrate:edge:services:docs:copy:{key}");
+    for (copy, key) in [
+        (json!({"name": "blog-copy", "domains": ["docs-copy.example.org"]}), "name"),
+        (json!({"name": " ", "domains": ["docs-copy.example.org"]}), "name"),
+        (json!({"name": "docs-copy", "domains": []}), "domains"),
+        (json!({"name": "docs-copy", "domains": ["Blog-Copy.example.org"]}), "domains"),
+    ] {
+        assert_eq!(refusal(|pillar| with_copy(pillar, &copy)).0, path(key));
+    }
+    let mut right = pillar();
+    with_copy(&mut right, &json!({"name": "docs-copy", "domains": ["docs-copy.example.org"]}));
+    assert!(Settings::read(&right).is_ok());
+}
+
+#[test]
+fn a_name_beside_the_cdn_has_a_value_on_either_side() {
+    let name = |pillar: &mut Value, name: &Value| pillar["names"] = json!({"example.org": name});
+    let (path, _) = refusal(|pillar| name(pillar, &json!({"ttl": 300})));
+    assert_eq!(path, "migrate:names:example.org");
+    let (path, words) = refusal(|pillar| name(pillar, &json!({"node": "app1", "ttl": 300})));
+    assert_eq!(path, "migrate:names:example.org:node");
+    assert!(words.contains("public address"), "{words}");
+    let mut right = pillar();
+    right["nodes"]["old"]["app1"]["public"] = json!("203.0.113.21");
+    right["nodes"]["new"]["app1"]["public"] = json!("2001:db8::21");
+    right["names"] = json!({"example.org": {"node": "app1", "ttl": 300},
+                            "www.example.org": {"values": {"old": "a.example.net", "new": "b.example.net"}, "ttl": 60}});
+    let settings = Settings::read(&right).unwrap();
+    let on = |name: &str, side| settings.names[name].on(&settings, side);
+    assert_eq!(on("example.org", Side::Old), Some(("A".into(), "203.0.113.21".into())));
+    assert_eq!(on("example.org", Side::New), Some(("AAAA".into(), "2001:db8::21".into())));
+    assert_eq!(on("www.example.org", Side::New), Some(("CNAME".into(), "b.example.net".into())));
+}

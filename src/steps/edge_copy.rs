@@ -25,7 +25,7 @@ pub struct Twin {
 
 /// A copy as it was seen; nothing in it is a secret.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Likeness {
+pub struct Resemblance {
     /// The copy's id; empty where there is none.
     pub service: String,
     pub name: String,
@@ -95,7 +95,7 @@ impl Twin {
     }
 
     /// Compares what stands with what shall stand.
-    pub(super) async fn compare(&self, wanted: &Wanted) -> Result<Likeness> {
+    pub(super) async fn compare(&self, wanted: &Wanted) -> Result<Resemblance> {
         let copy = self.find().await?;
         let version = copy.as_ref().and_then(|copy| copy.active);
         let have = match (&copy, version) {
@@ -111,7 +111,7 @@ impl Twin {
         let base = begun.as_ref().or(have.as_ref());
         // A version that serves cannot be edited: it is cloned first.
         let clones = u64::from(have.is_some() && begun.is_none());
-        Ok(Likeness {
+        Ok(Resemblance {
             service: copy.as_ref().map(|copy| copy.id.clone()).unwrap_or_default(),
             name: copy.map_or_else(|| self.copy.name.clone(), |copy| copy.name),
             version: version.unwrap_or_default(),
@@ -161,9 +161,9 @@ pub struct TwinStands(pub Rc<Twin>);
 
 impl Step for TwinStands {
     type Fact = bool;
-    type Evidence = Likeness;
+    type Evidence = Resemblance;
 
-    async fn observe(&self) -> Result<Seen<bool, Likeness>> {
+    async fn observe(&self) -> Result<Seen<bool, Resemblance>> {
         let likeness = self.0.compare(&self.0.wanted().await?).await?;
         // A copy that is half done is none, and is finished by the same call.
         let stands = likeness.version != 0 && likeness.differences.is_empty();
@@ -174,7 +174,7 @@ impl Step for TwinStands {
         Ok(true)
     }
 
-    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Likeness>> {
+    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Resemblance>> {
         let twin = &self.0;
         let wanted = twin.wanted().await?;
         twin.allowed(&wanted)?;
@@ -217,7 +217,7 @@ impl Step for TwinStands {
         fastly.activate(permit, &copy.id, version).await?;
         let after = twin.compare(&wanted).await?;
         let stands = after.version != 0 && after.differences.is_empty();
-        Ok(Seen { fact: stands, evidence: Likeness { writes: before.writes, ..after } })
+        Ok(Seen { fact: stands, evidence: Resemblance { writes: before.writes, ..after } })
     }
 
     fn undo(&self) -> Undo<bool> {

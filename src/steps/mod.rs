@@ -26,7 +26,7 @@ pub use domain::{QuarantineDomain, SiteDomain};
 pub use drain::Drain;
 pub use edge::{Activated, Activation, Everywhere, OnStaging, Purged, Staged, Switch, Unmoved, Versions};
 pub use edge_budget::{Budget, Budgeted};
-pub use edge_copy::{Likeness, NoTwin, Twin, TwinStands};
+pub use edge_copy::{NoTwin, Resemblance, Twin, TwinStands};
 pub use fence::Fence;
 pub use following::{Follow, Following};
 pub use guard::GuardReady;

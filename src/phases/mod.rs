@@ -158,7 +158,7 @@ pub async fn apply_edge(phase: Phase, settings: &Settings, outside: &Outside, on
         }
     }
     let graph = phase.of_edge(settings, outside, only)?;
-    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), outside).await
+    engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), &Force::default(), outside).await
 }
 
 /// Takes the run that died back, where it is not committed.

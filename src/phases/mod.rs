@@ -4,6 +4,7 @@
 
 mod break_glass;
 mod guard;
+pub mod remap;
 mod role;
 mod transfer;
 

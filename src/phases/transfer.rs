@@ -13,9 +13,9 @@ use crate::engine::{Graph, Role};
 use crate::error::Result;
 use crate::outside::Outside;
 use crate::settings::{Settings, Side};
-use crate::site::HostFile;
+use crate::site::{self, HostFile};
 use crate::steps::checks::{
-    Check, Configuration, EdgeReady, Hosts, Likeness, Privileges, Topology, Transactions, Versions, Workload,
+    Check, Configuration, EdgeReady, Hosts, Likeness, Privileges, Topology, Transactions, Tripwire, Versions, Workload,
 };
 use crate::steps::{
     Activated, Arrival, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles, MarkerTrial,
@@ -122,6 +122,17 @@ impl Transfer<'_> {
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
         graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
         graph.add("check.hosts", Role::Check, Check(hosts));
+        // A revert goes to the side that everything knows.
+        if let Some(told) = self.settings.tripwire.as_ref().filter(|_| self.from_side == Side::Old) {
+            let tripwire = Tripwire {
+                outside: self.outside.clone(),
+                watches: site::rules(self.settings),
+                quiet: told.quiet,
+                seconds: told.host_seconds,
+                deserted: false,
+            };
+            graph.add("check.tripwire", Role::Check, Check(tripwire));
+        }
         if let Some(edge) = &self.settings.edge {
             let pairs = addresses(self.settings, self.from_side);
             let owned = pairs.iter().flat_map(|(old, new)| [old.clone(), new.clone()]).collect();
@@ -296,6 +307,7 @@ impl Transfer<'_> {
             "check.versions",
             "check.likeness",
             "check.transactions",
+            "check.tripwire",
         ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }

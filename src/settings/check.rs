@@ -183,7 +183,7 @@ fn addresses_are_unique(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn wrong(path: &str, found: &str, expected: &str, hint: &str) -> Error {
+pub(super) fn wrong(path: &str, found: &str, expected: &str, hint: &str) -> Error {
     Error::Settings {
         path: format!("migrate:{path}"),
         found: found.into(),

@@ -3,10 +3,16 @@
 //! Invariant: a [`Settings`] in hand is complete and consistent; whatever is wrong was refused with the pillar path,
 //! what was found, what was expected and a hint.
 
+mod addresses;
 mod check;
 mod secret;
+mod tripwire;
+mod vhosts;
 
+pub use addresses::{Addresses, Inventory, Link, Range};
 pub use secret::Secret;
+pub use tripwire::Tripwire;
+pub use vhosts::{Scheme, Vhost};
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -71,6 +77,12 @@ pub struct Settings {
     pub notice: Notice,
     #[serde(default)]
     pub edge: Option<Edge>,
+    #[serde(default)]
+    pub addresses: Addresses,
+    #[serde(default)]
+    pub vhosts: BTreeMap<String, Vhost>,
+    #[serde(default)]
+    pub tripwire: Option<Tripwire>,
     /// SHA-256 over the pillar with the secrets left out.
     #[serde(skip)]
     pub hash: String,
@@ -297,7 +309,19 @@ impl Settings {
         let mut settings: Self = serde_path_to_error::deserialize(pillar).map_err(check::explain)?;
         settings.hash = hash(pillar);
         check::consistent(&settings)?;
+        addresses::check(&settings.addresses, &settings.nodes)?;
+        vhosts::check(&settings.vhosts, &settings.nodes.new)?;
         Ok(settings)
+    }
+
+    /// Returns what a search for old addresses needs.
+    pub fn inventory(&self) -> Inventory {
+        Inventory {
+            state_dir: self.state_dir.clone(),
+            nodes: self.nodes.clone(),
+            addresses: self.addresses.clone(),
+            vhosts: self.vhosts.clone(),
+        }
     }
 
     /// Finds a node, by side and name.

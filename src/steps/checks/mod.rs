@@ -9,6 +9,7 @@ mod likeness;
 mod privileges;
 mod topology;
 mod transactions;
+mod tripwire;
 mod versions;
 mod workload;
 
@@ -19,6 +20,7 @@ pub use likeness::Likeness;
 pub use privileges::Privileges;
 pub use topology::Topology;
 pub use transactions::Transactions;
+pub use tripwire::Tripwire;
 pub use versions::Versions;
 pub use workload::Workload;
 

@@ -26,6 +26,16 @@ log = logging.getLogger(__name__)
 
 Dunders = dict[str, Any]
 
+# Commands whose first argument is a target, for searches that must tell a target from an address.
+TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
+
+
+def given(pillar: Dunders | None) -> Dunders | None:
+    """Take a pillar that was given by hand: whole, or the value of its key ``migrate`` alone."""
+    if not pillar or "migrate" in pillar:
+        return pillar
+    return {"migrate": pillar}
+
 
 def call(
     command: str,

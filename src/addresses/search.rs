@@ -26,10 +26,7 @@ enum Anchor {
     Arpa {
         six: bool,
     },
-    Name {
-        name: String,
-        domain: bool,
-    },
+    Name,
     /// Part of a base64 text that holds an old address or name.
     Blob,
     /// A word that says that base64 stands near.
@@ -176,7 +173,7 @@ impl Search {
                 Anchor::V4 => token::v4(text, start),
                 Anchor::V6 => token::v6(text, start),
                 Anchor::Arpa { six } => token::reversed(text, start, end, *six),
-                Anchor::Name { name, domain } => token::name(text, start, name, *domain),
+                Anchor::Name => token::name(text, start, |name| self.map.domains().any(|domain| domain == name)),
                 Anchor::Base64 => {
                     marked = true;
                     continue;
@@ -263,11 +260,7 @@ impl Search {
                 verdict = Verdict::Public;
             } else if addressed && (minion || named || matches!(token.what, What::Address(_) | What::Net(_))) {
                 verdict = Verdict::Target;
-            } else if verdict == Verdict::Stale
-                && short
-                && !line::names_host(text, token.start, token.end)
-                && !comments.hold(text, token.start)
-            {
+            } else if verdict == Verdict::Stale && short && !line::names_host(text, token.start, token.end) {
                 // A word like any other.
                 continue;
             } else if comments.hold(text, token.start) {
@@ -391,25 +384,21 @@ fn anchors(map: &Map) -> Vec<(String, Anchor)> {
             all.push((ending.to_owned(), Anchor::Arpa { six: true }));
         }
     }
-    let names = map.names();
-    let domains: BTreeSet<String> = map.domains().map(str::to_owned).collect();
-    for domain in &domains {
-        for word in casings(domain) {
-            all.push((word, Anchor::Name { name: domain.clone(), domain: true }));
-        }
-        shaped.insert(domain.clone());
-    }
-    for name in names {
-        let covered = domains.iter().any(|domain| name == domain || name.ends_with(&format!(".{domain}")));
-        if covered {
-            continue;
-        }
-        for word in casings(name) {
-            all.push((word, Anchor::Name { name: name.to_owned(), domain: false }));
+    let domains: BTreeSet<&str> = map.domains().collect();
+    // A name is found by what it shares with the others: its domain.
+    let mut tails = domains.clone();
+    for name in map.names() {
+        if !domains.iter().any(|domain| name.ends_with(domain)) {
+            tails.insert(
+                name.split_once('.').map_or(name, |(_, domain)| if domain.contains('.') { domain } else { name }),
+            );
         }
         if name.contains('.') {
             shaped.insert(name.to_owned());
         }
+    }
+    for tail in tails {
+        all.extend(casings(tail).into_iter().map(|word| (word, Anchor::Name)));
     }
     for shape in shaped.iter().flat_map(|word| blob::shapes(word)).collect::<BTreeSet<_>>() {
         all.push((shape, Anchor::Blob));

@@ -512,8 +512,8 @@ pub fn in_zone(zone: &IpNet, text: &[u8], start: usize, end: usize) -> Option<To
     })
 }
 
-/// Reads the host name around `at`, where a name that is looked for begins.
-pub fn name(text: &[u8], at: usize, sought: &str, domain: bool) -> Option<Token> {
+/// Reads the host name around `at`, whole: a name inside a longer one is none.
+pub fn name(text: &[u8], at: usize, is_domain: impl Fn(&str) -> bool) -> Option<Token> {
     let fits = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let mut start = at - text[..at].iter().rev().take_while(fits).count();
     let mut end = at + text[at..].iter().take_while(fits).count();
@@ -528,18 +528,12 @@ pub fn name(text: &[u8], at: usize, sought: &str, domain: bool) -> Option<Token>
         start += 1;
     }
     let found = std::str::from_utf8(text.get(start..end)?).ok()?.to_ascii_lowercase();
-    let token = |span, form, what| {
-        let port = (text.get(end) == Some(&b':')).then(|| number(text, end + 1, 5)).flatten();
-        let port = port.and_then(|(port, _)| u16::try_from(port).ok());
-        Token { start, end, span, form, what, port, script: Script::Text, parts: 0 }
+    let wild = start >= 2 && text[start - 1] == b'.' && matches!(text[start - 2], b'%' | b'*');
+    let (form, what) = match is_domain(&found) {
+        true => (if wild { Form::Wildcard } else { Form::Domain }, What::Domain(found)),
+        false => (Form::Name, What::Name(found)),
     };
-    if domain {
-        if found == sought {
-            let wild = start >= 2 && text[start - 1] == b'.' && matches!(text[start - 2], b'%' | b'*');
-            let form = if wild { Form::Wildcard } else { Form::Domain };
-            return Some(token((start, end), form, What::Domain(found)));
-        }
-        return found.ends_with(&format!(".{sought}")).then(|| token((start, end), Form::Name, What::Name(found)));
-    }
-    (found == sought).then(|| token((start, end), Form::Name, What::Name(found)))
+    let port = (text.get(end) == Some(&b':')).then(|| number(text, end + 1, 5)).flatten();
+    let port = port.and_then(|(port, _)| u16::try_from(port).ok());
+    Some(Token { start, end, span: (start, end), form, what, port, script: Script::Text, parts: 0 })
 }

@@ -49,8 +49,8 @@ pub fn shapes(word: &str) -> Vec<String> {
 pub fn around(text: &[u8], at: usize) -> Option<Blob> {
     let start = at - text[..at].iter().rev().take_while(|byte| is_base64(**byte)).count();
     let end = at + text[at..].iter().take_while(|byte| is_base64(**byte)).count();
-    let (mut first, mut last) = (start..end, start..end);
-    let mut lines = vec![start..end];
+    let (mut first, mut last, alone) = (start..end, start..end, start..end);
+    let mut lines = Vec::from([first.clone()]);
     while let Some(above) = neighbour(text, &first, false) {
         first = above.clone();
         lines.insert(0, above);
@@ -63,7 +63,7 @@ pub fn around(text: &[u8], at: usize) -> Option<Blob> {
     let width = lines[0].len();
     let uniform = lines.iter().rev().skip(1).all(|line| line.len() == width);
     if !uniform {
-        lines = vec![start..end];
+        lines = Vec::from([alone]);
     }
     let mut body: Vec<u8> = Vec::new();
     for line in &lines {
@@ -89,7 +89,7 @@ pub fn around(text: &[u8], at: usize) -> Option<Blob> {
         range: begin..stop + padding,
         bytes: bytes?,
         wrapped: between.map(|between| (width, between)),
-        padded: padding > 0 || body.len() % 4 == 0,
+        padded: padding > 0 || body.len().is_multiple_of(4),
     })
 }
 
@@ -104,7 +104,7 @@ fn neighbour(text: &[u8], line: &Range<usize>, below: bool) -> Option<Range<usiz
         return None;
     }
     let (from, to) = if below {
-        super::line::bounds(text, (to + 1 <= text.len()).then_some(to + 1)?)
+        super::line::bounds(text, (to < text.len()).then_some(to + 1)?)
     } else {
         super::line::bounds(text, from.checked_sub(1)?)
     };

@@ -62,7 +62,6 @@ pub struct Hit {
     pub column: u64,
     pub token: String,
     pub form: Form,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     pub verdict: Verdict,
     /// What takes the place of the old address or name; nothing where a person must decide.

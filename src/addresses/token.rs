@@ -362,7 +362,7 @@ fn prefix(text: &[u8], start: usize, end: usize, octets: &[u8], by: &str) -> Opt
     }
     if at(end) == b'/' {
         let (bits, stop) = mask(text, end + 1)?;
-        return (bits == length).then(|| (stop, Form::Cidr, What::Octets { net, strict: false }));
+        return (bits == length).then_some((stop, Form::Cidr, What::Octets { net, strict: false }));
     }
     let quote = start.checked_sub(1).map(|index| text[index]).filter(|byte| matches!(byte, b'"' | b'\'' | b'`'));
     if quote == Some(at(end)) && line::compares_prefix(text, start) {

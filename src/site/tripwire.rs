@@ -61,7 +61,7 @@ pub fn rules(settings: &Settings) -> BTreeMap<String, Watch> {
         for (name, node) in settings.nodes.of(side) {
             let Some(minion) = &node.minion else { continue };
             let body = if side == Side::New { departures(settings, name) } else { arrivals(settings, name) };
-            let body = format!("{}{body}", sets(quiet));
+            let body = format!("{}{body}", remembered(quiet, &body));
             let digest = Sha256::digest(body.as_bytes());
             let mark = format!("rules_{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>());
             let rules = format!(
@@ -74,27 +74,27 @@ pub fn rules(settings: &Settings) -> BTreeMap<String, Watch> {
     all
 }
 
-fn sets(quiet: u64) -> String {
+/// The sets and chains that the hooks of a body lead to.
+fn remembered(quiet: u64, hooks: &str) -> String {
     let mut text = format!(
         "  counter crossings {{ }}\n  counter arrivals {{ }}\n\
          \x20 set warming {{ type mark; flags timeout; elements = {{ 0x1 timeout {quiet}s }}; }}\n"
     );
-    for name in ["crossed", "arrived"] {
-        for (family, kind) in [("4", "ipv4_addr"), ("6", "ipv6_addr")] {
-            let _ = writeln!(
-                text,
-                "  set {name}{family} {{ type {kind} . inet_proto . inet_service; flags dynamic,timeout; timeout {quiet}s; size 4096; }}\n  \
-                 set {name}{family}_other {{ type {kind} . inet_proto; flags dynamic,timeout; timeout {quiet}s; size 4096; }}"
-            );
-        }
-        for (family, word) in [("4", "ip"), ("6", "ip6")] {
+    for (name, counter) in [("crossed", "crossings"), ("arrived", "arrivals")] {
+        for (version, kind, word) in [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")] {
             for end in ["saddr", "daddr"] {
-                let counter = if name == "crossed" { "crossings" } else { "arrivals" };
+                let (set, chain) = (format!("{name}{version}"), format!("{name}{version}_{end}"));
+                if !hooks.contains(&format!("goto {chain}\n")) {
+                    continue;
+                }
+                let flags = format!("flags dynamic,timeout; timeout {quiet}s; size 4096;");
                 let _ = writeln!(
                     text,
-                    "  chain {name}{family}_{end} {{\n    counter name {counter}\n    \
-                     meta l4proto {{ tcp, udp }} update @{name}{family} {{ {word} {end} . meta l4proto . th dport counter }}\n    \
-                     meta l4proto != {{ tcp, udp }} update @{name}{family}_other {{ {word} {end} . meta l4proto counter }}\n    \
+                    "  set {set} {{ type {kind} . inet_proto . inet_service; {flags} }}\n  \
+                     set {set}_other {{ type {kind} . inet_proto; {flags} }}\n  chain {chain} {{\n    \
+                     counter name {counter}\n    \
+                     meta l4proto {{ tcp, udp }} update @{set} {{ {word} {end} . meta l4proto . th dport counter }}\n    \
+                     meta l4proto != {{ tcp, udp }} update @{set}_other {{ {word} {end} . meta l4proto counter }}\n    \
                      limit rate 6/minute burst 5 packets log prefix \"saltext-migrate {name}: \"\n  }}"
                 );
             }

@@ -16,7 +16,11 @@ from tests.lab import corpus
 def run(command: str, pillar: dict[str, Any], **arguments: Any) -> Any:
     arguments.setdefault("commands", ["salt"])
     answer = _native.run(
-        command, json.dumps(pillar), json.dumps(arguments), lambda question: "null", lambda event: None
+        command,
+        json.dumps(pillar),
+        json.dumps(arguments),
+        lambda question: "null",
+        lambda event: None,
     )
     return json.loads(answer)
 
@@ -78,7 +82,15 @@ def test_a_remap_changes_what_is_stale_and_nothing_else(site: Any) -> None:
     stale = [h for h in again["hits"] if h["verdict"] == "stale"]
     # What is left is what only a person can move.
     assert all("new" not in hit for hit in stale)
-    assert {h["form"] for h in stale} <= {"range", "regex", "prefix", "zone", "cidr", "wildcard", "ptr"}
+    assert {h["form"] for h in stale} <= {
+        "range",
+        "regex",
+        "prefix",
+        "zone",
+        "cidr",
+        "wildcard",
+        "ptr",
+    }
     # A second remap has nothing to do.
     assert run("addresses.remap", pillar, roots=roots, test=False)["verdict"] == "unchanged"
     back = run("addresses.restore", pillar, test=False)
@@ -96,9 +108,12 @@ def test_base64_is_written_anew_in_its_own_shape(site: Any) -> None:
     assert {len(row) for row in rows[:-1]} == {80}
     text = base64.b64decode("".join(rows)).decode()
     assert "server 10.0.0.1\n" in text
-    assert base64.b64decode("".join(before.split("|\n")[1].split())).decode().replace(
-        planted.address("db1"), "10.0.0.1"
-    ) == text
+    assert (
+        base64.b64decode("".join(before.split("|\n")[1].split()))
+        .decode()
+        .replace(planted.address("db1"), "10.0.0.1")
+        == text
+    )
 
 
 def renumbering(state: Path) -> dict[str, Any]:
@@ -154,7 +169,7 @@ def test_old_and_new_overlap_in_a_chain_and_in_a_cycle(tmp_path: Path) -> None:
     assert {h["path"] for h in found["hits"]} == {str(changed)}
     assert {h["verdict"] for h in found["hits"] if "new" not in h} == {"unknown"}
     assert run("addresses.remap", pillar, roots=[str(root)])["files"] == 0 or all(
-        "chain0" == h["node"] for h in found["hits"] if h["verdict"] == "stale"
+        h["node"] == "chain0" for h in found["hits"] if h["verdict"] == "stale"
     )
     back = run("addresses.restore", pillar, test=False)
     assert back["changed_since"] == [str(changed)]

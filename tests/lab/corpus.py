@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAMES = ["db1", "db2", "app1", "app2", "app3", "project", "monitor", "memcache1", "storage3", "blog0"]
+NAMES = [
+    "db1",
+    "db2",
+    "app1",
+    "app2",
+    "app3",
+    "project",
+    "monitor",
+    "memcache1",
+    "storage3",
+    "blog0",
+]
 
 
 def pillar(state_dir: Path) -> dict[str, Any]:
@@ -25,7 +36,8 @@ def pillar(state_dir: Path) -> dict[str, Any]:
     old["storage6"] = {"private": "2001:db8:4::13", "minion": "old-storage6"}
     new["storage6"] = {"private": "2001:db8:80::13", "minion": "new-storage6"}
     domain = {
-        name: {f"{name}.pmtpa.wpdn": f"{name}.dho.wpdn"} for name in ["db1", "db2", "project", "monitor"]
+        name: {f"{name}.pmtpa.wpdn": f"{name}.dho.wpdn"}
+        for name in ["db1", "db2", "project", "monitor"]
     }
     domain["db1"]["masterdb"] = "primarydb"
     return {
@@ -40,9 +52,7 @@ def pillar(state_dir: Path) -> dict[str, Any]:
             "names": domain,
             "domains": {"local.wpdn": "dho.wpdn", "webplatform.org": "dho.wpdn"},
             "public": ["project.webplatform.org", "monitor.webplatform.org", "docs.local.wpdn"],
-            "allowed": [
-                {"from": "db1", "to": "db1", "port": 3306, "paths": ["**/replication/*"]}
-            ],
+            "allowed": [{"from": "db1", "to": "db1", "port": 3306, "paths": ["**/replication/*"]}],
         },
     }
 
@@ -131,23 +141,35 @@ def _forms(corpus: Corpus, node: str) -> None:
     plant("code/wiki/LocalSettings.php", f"$wgDBserver = '«{ip}»';", "dotted", node)
     plant("code/wiki/cache.php", f"  '«{ip}:11211»', '«{ip}:11212»',", "port", node)
     plant("etc/php.ini", f'session.save_path = "tcp://«{ip}:11211»?weight=1"', "port", node)
-    plant("etc/app.ini", f"bind-address={{}}«{ip}»".replace("{}", ""), "dotted", node)
+    plant("etc/app.ini", f"bind-address=«{ip}»", "dotted", node)
     plant("vcl/docs.vcl", f'  .host = "«{ip}»";', "dotted", node)
-    plant("bin/deploy.sh", f"rsync -a /srv/code «{ip}»:/srv/ && mysql -h«{ip}» -e 'select 1'", "dotted", node)
+    plant(
+        "bin/deploy.sh",
+        f"rsync -a /srv/code «{ip}»:/srv/ && mysql -h«{ip}» -e 'select 1'",
+        "dotted",
+        node,
+    )
     plant("etc/hosts", f"«{ip}» {node}-alias", "dotted", node)
     plant("etc/fstab", f"«{ip}»:/wiki-images /mnt glusterfs defaults 0 0", "dotted", node)
     plant("etc/allow.conf", f"Allow from «{ip}/32»;", "cidr", node)
     plant("etc/pg_hba.conf", f"host all all «{a}.{b}.{c}.0/24» md5", "cidr", node)
     plant("etc/my.sql", f"GRANT ALL ON x.* TO 'u'@'«{a}.{b}.{c}.0/255.255.255.0»';", "cidr", node)
     plant("etc/my.sql", f"GRANT ALL ON x.* TO 'u'@'«{a}.{b}.{c}.%»';", "wildcard", node)
-    plant("etc/dhcp.conf", f"pool «{a}.{b}.{c}.{max(int(d) - 1, 0)}-{a}.{b}.{c}.{int(d) + 1}»", "range", node)
+    plant(
+        "etc/dhcp.conf",
+        f"pool «{a}.{b}.{c}.{max(int(d) - 1, 0)}-{a}.{b}.{c}.{int(d) + 1}»",
+        "range",
+        node,
+    )
     plant("etc/fail2ban.conf", f"failregex = ^«{a}\\.{b}\\.{c}\\.{d}» .*$", "regex", node)
     plant("etc/nginx.conf", f'if ($remote_addr ~ "^«{a}\\.{b}\\.{c}\\.»\\d+") {{ }}', "regex", node)
     plant("etc/hosts.allow", f"sshd: «{a}.{b}.{c}.»", "prefix", node)
     plant("etc/loop.sh", f'for i in 1 2; do ping "«{a}.{b}.{c}.»$i"; done', "prefix", node)
     plant("dns/zone.jinja", f"{{% if ip|truncate(8) == '«{a}.{b}.{c}»' %}}", "prefix", node)
     plant("dns/local.zone", f"{node}x  IN  A  «{ip}»", "dotted", node)
-    plant("dns/full.zone", f"«{d}.{c}.{b}.{a}.in-addr.arpa». IN PTR {node}.example.net.", "ptr", node)
+    plant(
+        "dns/full.zone", f"«{d}.{c}.{b}.{a}.in-addr.arpa». IN PTR {node}.example.net.", "ptr", node
+    )
     plant("dns/named.conf", f'zone "«{c}.{b}.{a}.in-addr.arpa»" {{ type master; }};', "ptr", node)
     plant(f"dns/{c}.{b}.{a}.in-addr.arpa", f"«{d}»  IN  PTR  {node}.example.net.", "zone", node)
     inner = f"#cloud-config\nmaster: {ip}\n"
@@ -207,16 +229,24 @@ def _names(corpus: Corpus) -> None:
     plant("code/db.php", "'host' => '«DB2.pmtpa.wpdn»',", "name", "db2")
     plant("code/db.php", "$dsn = 'mysql:host=«masterdb»;dbname=x';", "name", "db1")
     plant("etc/hosts", "10.0.0.1 «masterdb»", "name", "db1")
-    plant("code/dsn.py", 'url = "mysql://u:p@«masterdb:3306»/x"'.replace("«masterdb:3306»", "«masterdb»:3306"), "name", "db1")
+    plant("code/dsn.py", 'url = "mysql://u:p@«masterdb»:3306/x"', "name", "db1")
     plant("etc/resolv.conf", "search «local.wpdn»", "domain", None)
-    plant("etc/grants.sql", "GRANT REPLICATION SLAVE ON *.* TO r@'%.«local.wpdn»'", "wildcard", None)
+    plant(
+        "etc/grants.sql", "GRANT REPLICATION SLAVE ON *.* TO r@'%.«local.wpdn»'", "wildcard", None
+    )
     plant("etc/upstream.conf", "server «app1.local.wpdn»:8080;", "name", "app1")
     plant("etc/upstream.conf", "server «app99.local.wpdn»:8080;", "name", None, "unknown")
     plant("dns/zone.zone", "www IN CNAME «project.pmtpa.wpdn».", "name", "project")
     plant("apache/vhost.conf", "ServerName «project.webplatform.org»", "name", None, "public")
     plant("apache/alias.conf", "proxy http://«app2.webplatform.org»/", "name", "app2")
     plant("apache/vhost.conf", "ServerAlias «project.pmtpa.wpdn»", "name", "project", "public")
-    plant("apache/vhost.conf", "Redirect permanent / http://«monitor.pmtpa.wpdn»/", "name", "monitor", "public")
+    plant(
+        "apache/vhost.conf",
+        "Redirect permanent / http://«monitor.pmtpa.wpdn»/",
+        "name",
+        "monitor",
+        "public",
+    )
     plant("etc/proxy.conf", "proxy_pass http://«docs.local.wpdn»/;", "name", None, "public")
     plant("salt/top.sls", "  '«old-db1»':", "name", "db1", "target")
     plant("salt/orch.sls", "    - tgt: «old-app1»", "name", "app1", "target")

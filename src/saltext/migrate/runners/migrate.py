@@ -253,7 +253,8 @@ def crossings(deserted: bool = False) -> dict[str, Any]:
     deserted
         Ask also that nobody at all arrived at old hosts: before they go away.
 
-    Returns ``hosts``, ``findings`` and ``quiet``; the exit code is 1 where it was not quiet, or not watched long enough.
+    Returns ``hosts``, ``findings`` and ``quiet``; the exit code is 1 where it was not quiet, or not watched
+    long enough.
 
     CLI Example:
 

@@ -23,17 +23,18 @@ pub async fn rendered(outside: &Outside, hosts: &[String], seconds: u64) -> Resu
     if hosts.is_empty() {
         return Ok(Vec::new());
     }
-    let calls = vec![Call::new("pillar.items", json!({})), Call::new("state.show_highstate", json!({}))];
     let mut texts = Vec::new();
+    for (host, pillar) in outside.pillar(hosts).await? {
+        leaves(&format!("pillar://{host}"), "", &pillar, &mut texts);
+    }
+    let calls = vec![Call::new("state.show_highstate", json!({}))];
     for (host, said) in outside.call(hosts, calls, seconds).await? {
-        for (kind, answer) in ["pillar", "states"].into_iter().zip(said) {
-            match answer {
-                Ok(value @ Value::Object(_)) => leaves(&format!("{kind}://{host}"), "", &value, &mut texts),
-                Ok(Value::Null) => {}
-                // Words instead of data say why it does not render.
-                Ok(other) => return Err(Error::remote(&host, format!("its {kind} do not render: {other}"))),
-                Err(problem) => return Err(Error::remote(&host, format!("its {kind} do not render: {problem}"))),
-            }
+        match said.into_iter().next() {
+            Some(Ok(value @ Value::Object(_))) => leaves(&format!("states://{host}"), "", &value, &mut texts),
+            Some(Ok(Value::Null)) | None => {}
+            // Words instead of data say why they do not render.
+            Some(Ok(other)) => return Err(Error::remote(&host, format!("its states do not render: {other}"))),
+            Some(Err(problem)) => return Err(Error::remote(&host, format!("its states do not render: {problem}"))),
         }
     }
     Ok(texts)

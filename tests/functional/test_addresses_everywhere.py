@@ -75,7 +75,11 @@ def test_everything_that_names_the_old_side_is_found(
         ("database://old-db1/site.config.value", OLD_APP),
         ("database://old-db1/definers/site.old_definer", OLD_APP),
     }
-    (line,) = [h["line"] for h in found["hits"] if h["path"].endswith("my.conf") and h["verdict"] == "stale"]
+    (line,) = [
+        h["line"]
+        for h in found["hits"]
+        if h["path"].endswith("my.conf") and h["verdict"] == "stale"
+    ]
     assert line == 3
     verdicts = {h["token"]: h["verdict"] for h in found["hits"]}
     assert verdicts["127.0.0.%"] == "allowed", "it lets the new side in as well"

@@ -51,9 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make a certificate with")
     folder = tmp_path_factory.mktemp("tls")
-    names = ",".join(
-        f"DNS:{n}.example.org" for n in ("docs", "old", "www-test", "gone", "other")
-    )
+    names = ",".join(f"DNS:{n}.example.org" for n in ("docs", "old", "www-test", "gone", "other"))
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
         + ["-nodes", "-keyout", folder / "key.pem", "-out", folder / "ca.pem", "-days", "2"]

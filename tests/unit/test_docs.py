@@ -45,6 +45,8 @@ def named(pattern: str) -> dict[str, str]:
     [
         (r"salt-run migrate\.(\w+)", functions("runners/migrate.py")),
         (r"migrate_mysql\.(\w+) ", functions("modules/migrate_mysql.py")),
+        (r"migrate_addresses\.(\w+)", functions("modules/migrate_addresses.py")),
+        (r"migrate_site\.(\w+)", functions("modules/migrate_site.py")),
         (
             r"state\.orchestrate migrate\.(\w+)",
             {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
@@ -59,7 +61,16 @@ def named(pattern: str) -> dict[str, str]:
             {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
         ),
     ],
-    ids=["runner", "execution module", "orchestration", "make", "page", "state file"],
+    ids=[
+        "runner",
+        "execution module",
+        "addresses",
+        "site",
+        "orchestration",
+        "make",
+        "page",
+        "state file",
+    ],
 )
 def test_what_is_named_exists(pattern: str, known: set[str]) -> None:
     assert known
@@ -132,7 +143,8 @@ def test_a_key_too_many_is_refused(tmp_path: Path) -> None:
 
 def settings() -> set[str]:
     """Every key that the product reads."""
-    source = (REPOSITORY / "src" / "settings" / "mod.rs").read_text()
+    files = ("mod.rs", "addresses.rs", "tripwire.rs", "vhosts.rs")
+    source = "".join((REPOSITORY / "src" / "settings" / name).read_text() for name in files)
     return set(re.findall(r"(?m)^    pub (\w+):", source)) - {"hash"}
 
 

@@ -161,7 +161,12 @@ def until_quiet(settings: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         time.sleep(0.1)
 
 
-SEND = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.bind((sys.argv[1], 0)); s.sendto(b'x', (sys.argv[2], int(sys.argv[3])))"
+SEND = """
+import socket, sys
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 0))
+s.sendto(b"x", (sys.argv[2], int(sys.argv[3])))
+"""
 # A connection from the old side, which the new side answers.
 TALK = """
 import socket, subprocess, sys

@@ -140,34 +140,46 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn file(&mut self, path: &Path) {
         match self.read(path) {
-            Ok(true) => {
+            Ok(Some(length)) => {
                 self.own.files += 1;
-                self.own.bytes += self.buffer.len() as u64;
-                self.own.hits.extend(self.search.text(&path.to_string_lossy(), &self.buffer));
+                self.own.bytes += length as u64;
+                self.own.hits.extend(self.search.text(&path.to_string_lossy(), &self.buffer[..length]));
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(error) => _ = self.own.skipped.unreadable.insert(path.display().to_string(), error.to_string()),
         }
     }
 
-    /// Reads a file into the buffer; false where it is not to be searched.
-    fn read(&mut self, path: &Path) -> std::io::Result<bool> {
+    /// Reads a file into the buffer, and tells its length; nothing where it is not to be searched.
+    fn read(&mut self, path: &Path) -> std::io::Result<Option<usize>> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         if size > self.tree.max_file_size {
             self.own.skipped.too_large.push(path.display().to_string());
-            return Ok(false);
+            return Ok(None);
         }
-        self.buffer.clear();
-        self.buffer.reserve(usize::try_from(size).unwrap_or(0) + 1);
-        // The head first: a binary file is left after it.
-        file.by_ref().take(HEAD as u64).read_to_end(&mut self.buffer)?;
-        if memchr::memchr(0, &self.buffer).is_some() {
-            self.own.skipped.binary += 1;
-            return Ok(false);
+        let (mut length, mut looked) = (0, false);
+        loop {
+            // One byte more than it should have shows that it grew; a file of the kernel's tells no size.
+            let room = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).max(length + 1);
+            if self.buffer.len() < room {
+                self.buffer.resize(room.max(HEAD), 0);
+            }
+            let read = match file.read(&mut self.buffer[length..]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            length += read;
+            // The head tells whether it is text.
+            if !looked && memchr::memchr(0, &self.buffer[..length.min(HEAD)]).is_some() {
+                self.own.skipped.binary += 1;
+                return Ok(None);
+            }
+            looked |= length >= HEAD;
+            if read == 0 || length as u64 > self.tree.max_file_size {
+                return Ok(Some(length));
+            }
         }
-        file.take(self.tree.max_file_size).read_to_end(&mut self.buffer)?;
-        Ok(true)
     }
 }
 

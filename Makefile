@@ -13,10 +13,10 @@ PYTHON := $(VENV)/python
 WHEEL_SOURCES := $(shell find src Cargo.toml Cargo.lock pyproject.toml README.md \
     -not -name '*.so' -not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help setup wheel check check-python check-rust test demo bench lab-up lab-down clean
+.PHONY: help setup wheel check check-python check-rust test demo bench bench-addresses lab-up lab-down clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
 
 setup:  ## install what building and testing need (Debian packages as root; the rest into target/)
 	@tests/setup.sh
@@ -55,6 +55,9 @@ demo: wheel  ## cut a whole site over, on this machine (root only)
 
 bench: wheel  ## the window beside that of a fixed script, in 15 interleaved pairs
 	@$(PYTHON) -m tests.bench.compare --pairs 15 --product migrate.flip
+
+bench-addresses: wheel  ## the search for old addresses beside ripgrep, on 1 GB (needs rg)
+	@$(PYTHON) -m tests.bench.addresses
 
 lab-up: wheel  ## bring the two clouds up, to play with (python -m tests.lab shell HOST)
 	@$(PYTHON) -m tests.lab up

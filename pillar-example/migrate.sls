@@ -89,3 +89,39 @@ migrate:
 
   # DNS names that are not behind the CDN. Nothing is done with them but that each plan lists what to set; seconds.
   # names: {files.example.org: {node: app1, ttl: 300}, example.org: {values: {old: 203.0.113.21, new: 198.51.100.21}, ttl: 3600}}
+
+  # The search for old addresses and names (docs/addresses.md). Old addresses are those of the nodes above.
+  addresses:
+    # The old networks. With `new`, a network of the same size takes its place; without any, /24 around each private address.
+    ranges:
+      - {old: 10.70.0.0/24, new: 10.80.0.0/24}
+    # By old node: old name -> new name. Names that are the same on both sides need not be here.
+    names:
+      db1: {db1.old.internal: db1.new.internal, masterdb: primarydb}
+    # Old domain -> new domain, for NODE.domain of every old node.
+    domains: {old.internal: new.internal}
+    # What people use stays, whatever it resembles; the hosts of `vhosts` below are public as well.
+    # public: [docs.example.org, project.example.org]
+    # Old node -> new node, where the names differ: many may become one.
+    # becomes: {db2: db1}
+    # Links from the new side to the old that are meant to be: for the files that say so (`paths`), and for the tripwire.
+    # The replication from the old primary is known to the tripwire already. Name the controller's own way to the databases.
+    # allowed: [{from: relay, to: db1, port: 3306, paths: ['**/replication/*']}]
+    # Path patterns by level or environment: salt-call migrate_addresses.remap scope=production
+    # scopes: {production: ['/srv/pillar/production/**'], staging: ['/srv/pillar/staging/**']}
+    # Trees that are searched when none are named, here and on live nodes.
+    # roots: [/srv]
+    # live: [/etc]
+    # Database columns that may hold addresses.
+    # columns: [wpstats.piwik_site.main_url]
+    # Path patterns that are left out, and the size in bytes from which a file is named and not read.
+    # ignore: ['**/.git', '**/.hg', '**/.svn']
+    # max_file_size: 67108864
+
+  # What people call, and the new node that serves it: hosts-file lines for testers, and the check through them.
+  # vhosts: {docs: {hosts: [docs.example.org], node: app1, path: /wiki/Main_Page, scheme: https, status: 200, holds: Welcome}}
+
+  # Rules of the packet filter that count what still crosses between the sides; a gate of the flip where this key is here.
+  #   quiet         seconds without a crossing that the flip asks for
+  #   host_seconds  seconds to wait for a host's answer
+  # tripwire: {quiet: 900, host_seconds: 10}

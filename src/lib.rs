@@ -9,13 +9,14 @@
 //! | [`settings`] | pillar → typed settings |
 //! | [`journal`] | records, their fold, the lock; the only mint of permits |
 //! | [`outside`] | the seam to whoever runs us: questions to hosts, events |
-//! | [`database`], [`edge`], [`site`] | typed clients, one folder per system; they know no step |
+//! | [`addresses`], [`database`], [`edge`], [`site`] | typed clients, one folder per system; they know no step |
 //! | [`step`], [`engine`] | the engine; it names no system |
 //! | [`steps`] | one kind of fact per file |
 //! | [`phases`] | settings → graph; order lives only here |
 //! | [`command`] | what can be asked for, by name; reports |
 //! | `python` | the only place that names `pyo3` |
 
+pub mod addresses;
 pub mod command;
 pub mod database;
 pub mod drill;

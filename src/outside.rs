@@ -33,6 +33,8 @@ pub type Said = Vec<std::result::Result<Value, String>>;
 pub enum Ask {
     /// Calls functions, one after another in one job, on several hosts at once and collects what each returns.
     Call { hosts: Vec<String>, calls: Vec<Call>, seconds: u64 },
+    /// Compiles the pillar of several hosts where we run: a host's answer would be kept among the jobs, secrets and all.
+    Pillar { hosts: Vec<String> },
     /// Waits until the second process that watches this one is ready.
     Guard,
 }
@@ -81,6 +83,17 @@ impl Outside {
     /// [`Error::Remote`] where it did not start: nothing is fenced without one.
     pub async fn guard_ready(&self) -> Result<()> {
         self.ask(Ask::Guard).await.map_err(|problem| Error::remote("guard", problem)).map(|_| ())
+    }
+
+    /// Compiles the pillar of each host.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where one does not render, or this is not where pillars are compiled.
+    pub async fn pillar(&self, hosts: &[String]) -> Result<BTreeMap<String, Value>> {
+        let answer = self.ask(Ask::Pillar { hosts: hosts.to_vec() }).await;
+        let answer = answer.map_err(|problem| Error::remote("pillar", problem))?;
+        let of = |host: &String| answer.get(host).cloned().ok_or_else(|| Error::remote(host, "it has no pillar"));
+        hosts.iter().map(|host| Ok((host.clone(), of(host)?))).collect()
     }
 
     async fn ask(&self, ask: Ask) -> std::result::Result<Value, String> {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what comes out is plain data without secrets.
 
+mod addresses;
 mod edge;
 mod report;
 mod status;
@@ -28,11 +29,15 @@ use serde_json::{Value, json};
 /// | `database.position` | `server` | its GTID position |
 /// | `edge.plan`, `edge.apply` | `phase`, `service` | as above, at the CDN alone: of every service, or of one |
 /// | `edge.status` | `service` | how services stand, with their copies |
+/// | `addresses.…`, `site.…` | | see `addresses.rs` |
 /// | `database.wait` | `server`, `position`, `milliseconds` | whether it has everything up to there |
 ///
 /// # Errors
 /// Whatever stood in the way; a run that failed is an error only in `verdict` and `error` of what is returned.
 pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Outside) -> Result<Value> {
+    if command.starts_with("addresses.") || command.starts_with("site.") {
+        return addresses::run(command, pillar, arguments, outside).await;
+    }
     let settings = Settings::read(pillar)?;
     let phase = || Phase::named(arguments.get("phase").and_then(Value::as_str).unwrap_or_default());
     match command {
@@ -57,7 +62,7 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
             Some(report) => report::write(&settings, report).await,
             None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
         },
-        "status" => status::whole(&settings).await,
+        "status" => status::whole(&settings, outside).await,
         "report" => report::last(&settings),
         "database.status" => to_json(&server(&settings, arguments)?.status().await?),
         "database.position" => to_json(&server(&settings, arguments)?.status().await?.position),
@@ -67,12 +72,16 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
             to_json(&server(&settings, arguments)?.has(position, limit).await?)
         }
         "edge.plan" | "edge.apply" | "edge.status" => edge::run(&command[5..], &settings, arguments, outside).await,
-        other => Err(Error::Settings {
-            path: "command".into(),
-            found: format!("{other:?}"),
-            expected: "a command of this version".into(),
-            hint: "install one version of the extension on master and minions".into(),
-        }),
+        other => Err(no_such(other)),
+    }
+}
+
+fn no_such(command: &str) -> Error {
+    Error::Settings {
+        path: "command".into(),
+        found: format!("{command:?}"),
+        expected: "a command of this version".into(),
+        hint: "install one version of the extension on master and minions".into(),
     }
 }
 

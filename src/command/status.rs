@@ -2,14 +2,16 @@
 
 use crate::database::{Channel, Servers, Status, gtid};
 use crate::error::Result;
+use crate::outside::Outside;
 use crate::phases;
 use crate::settings::{Settings, Side};
+use crate::site;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Gathers everything; a server that does not answer is shown as such, and is no error of the command.
-pub async fn whole(settings: &Settings) -> Result<Value> {
+pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
     let standing = phases::standing(settings)?;
     let servers = Servers::new(settings);
     let asked = servers.all().iter().map(|server| async move { (server.name.clone(), server.status().await) });
@@ -78,9 +80,41 @@ pub async fn whole(settings: &Settings) -> Result<Value> {
     let names = [primaries[0].name.as_str(), primaries[1].name.as_str()];
     let way_back =
         way_back(primary, names, names.map(|name| answers.get(name).and_then(|answer| answer.as_ref().ok())));
+    let tripwire = match &settings.tripwire {
+        Some(told) => crossings(settings, told.host_seconds, outside, &mut alarms).await,
+        None => Value::Null,
+    };
     Ok(
-        json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "servers": Value::Object(shown), "alarms": alarms}),
+        json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "servers": Value::Object(shown),
+              "tripwire": tripwire, "alarms": alarms}),
     )
+}
+
+/// Shows what the hosts' tripwires count; a host that does not answer is shown as such.
+async fn crossings(settings: &Settings, seconds: u64, outside: &Outside, alarms: &mut Vec<String>) -> Value {
+    match site::counted(outside, &site::rules(settings), seconds).await {
+        Ok(told) => {
+            for (host, counted) in told.iter().filter(|(_, counted)| !counted.recent.is_empty()) {
+                let places: Vec<String> = counted
+                    .recent
+                    .iter()
+                    .map(|crossing| {
+                        format!(
+                            "{} {}",
+                            crossing.address,
+                            crossing.port.map_or_else(String::new, |port| port.to_string())
+                        )
+                    })
+                    .collect();
+                alarms.push(format!("{host}: the sides still talk past the allowed links: {}", places.join(", ")));
+            }
+            serde_json::to_value(told).unwrap_or_default()
+        }
+        Err(error) => {
+            alarms.push(error.to_string());
+            json!({"error": error.to_string()})
+        }
+    }
 }
 
 /// Names what stands in the way of replication on any server, where one primary writes.

@@ -5,6 +5,7 @@
 mod fence;
 pub mod gtid;
 mod inspection;
+pub mod literals;
 mod marker;
 pub mod quote;
 mod server;

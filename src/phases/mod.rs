@@ -5,6 +5,7 @@
 mod break_glass;
 mod edge;
 mod guard;
+pub mod remap;
 mod role;
 mod transfer;
 

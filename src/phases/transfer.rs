@@ -14,9 +14,10 @@ use crate::engine::{Graph, Role};
 use crate::error::Result;
 use crate::outside::Outside;
 use crate::settings::{Purge, Settings, Side};
-use crate::site::HostFile;
+use crate::site::{self, HostFile};
 use crate::steps::checks::{
-    Check, Configuration, Hosts, Likeness, Moved, NamesBeside, Privileges, Topology, Transactions, Versions, Workload,
+    Check, Configuration, Hosts, Likeness, Moved, NamesBeside, Privileges, Topology, Transactions, Tripwire, Versions,
+    Workload,
 };
 use crate::steps::{
     Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles,
@@ -130,6 +131,17 @@ impl Transfer<'_> {
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
         graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
         graph.add("check.hosts", Role::Check, Check(hosts));
+        // A revert goes to the side that everything knows.
+        if let Some(told) = self.settings.tripwire.as_ref().filter(|_| self.from_side == Side::Old) {
+            let tripwire = Tripwire {
+                outside: self.outside.clone(),
+                watches: site::rules(self.settings),
+                quiet: told.quiet,
+                seconds: told.host_seconds,
+                deserted: false,
+            };
+            graph.add("check.tripwire", Role::Check, Check(tripwire));
+        }
         if let Some(fastly) = &self.fastly {
             let ready = edge::ready(self.settings, fastly, self.from_side, &self.switches, false)?;
             graph.add("check.edge", Role::Check, Check(ready));
@@ -309,6 +321,7 @@ impl Transfer<'_> {
             "check.versions",
             "check.likeness",
             "check.transactions",
+            "check.tripwire",
         ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }

@@ -3,14 +3,20 @@
 //! Invariant: a [`Settings`] in hand is complete and consistent; whatever is wrong was refused with the pillar path,
 //! what was found, what was expected and a hint.
 
+mod addresses;
 mod check;
 mod copies;
 mod names;
 mod secret;
+mod tripwire;
+mod vhosts;
 
+pub use addresses::{Addresses, Inventory, Link, Range};
 pub use copies::Copy;
 pub use names::Name;
 pub use secret::Secret;
+pub use tripwire::Tripwire;
+pub use vhosts::{Scheme, Vhost};
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -78,6 +84,12 @@ pub struct Settings {
     /// DNS names that are not behind the CDN, which people move by hand.
     #[serde(default)]
     pub names: BTreeMap<String, Name>,
+    #[serde(default)]
+    pub addresses: Addresses,
+    #[serde(default)]
+    pub vhosts: BTreeMap<String, Vhost>,
+    #[serde(default)]
+    pub tripwire: Option<Tripwire>,
     /// SHA-256 over the pillar with the secrets left out.
     #[serde(skip)]
     pub hash: String,
@@ -317,7 +329,19 @@ impl Settings {
         check::consistent(&settings)?;
         copies::consistent(&settings)?;
         names::consistent(&settings)?;
+        addresses::check(&settings.addresses, &settings.nodes)?;
+        vhosts::check(&settings.vhosts, &settings.nodes.new)?;
         Ok(settings)
+    }
+
+    /// Returns what a search for old addresses needs.
+    pub fn inventory(&self) -> Inventory {
+        Inventory {
+            state_dir: self.state_dir.clone(),
+            nodes: self.nodes.clone(),
+            addresses: self.addresses.clone(),
+            vhosts: self.vhosts.clone(),
+        }
     }
 
     /// Finds a node, by side and name.

@@ -2,6 +2,14 @@
 //!
 //! Invariant: a file is written by atomic rename, and a host that does not answer is an error, never a success.
 
+mod configuration;
+mod tripwire;
+mod vhost;
+
+pub use configuration::{Text, live, rendered};
+pub use tripwire::{Counted, Crossing, Watch, counted, rules};
+pub use vhost::{Checked, check, lines};
+
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::outside::{Call, Outside};

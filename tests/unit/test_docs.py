@@ -40,31 +40,35 @@ def named(pattern: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("pattern", "known"),
-    [
-        (r"salt-run migrate\.(\w+)", functions("runners/migrate.py")),
-        (r"migrate_mysql\.(\w+) ", functions("modules/migrate_mysql.py")),
-        (
-            r"migrate_fastly\.(\w+)",
-            functions("modules/migrate_fastly.py") | functions("states/migrate_fastly.py"),
-        ),
-        (
-            r"state\.orchestrate migrate\.(\w+)",
-            {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
-        ),
-        (
-            r"`make ([a-z-]+)`",
-            set(re.findall(r"(?m)^([a-z-]+):", (REPOSITORY / "Makefile").read_text())),
-        ),
-        (r"\b(docs/[\w.-]+)", {f"docs/{path.name}" for path in (REPOSITORY / "docs").iterdir()}),
-        (
-            r"salt://migrate/(\w+)",
-            {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")},
-        ),
-    ],
-    ids=["runner", "execution module", "CDN module", "orchestration", "make", "page", "state file"],
-)
+def module(name: str) -> set[str]:
+    """The functions of an execution module, and of the state module that bears the same name."""
+    beside = SHIMS / "states" / f"{name}.py"
+    return functions(f"modules/{name}.py") | (
+        functions(f"states/{name}.py") if beside.exists() else set()
+    )
+
+
+STATE_FILES = {path.stem for path in (REPOSITORY / "salt" / "migrate").glob("*.sls")}
+NAMED = {
+    "runner": (r"salt-run migrate\.(\w+)", functions("runners/migrate.py")),
+    **{
+        path.stem: (rf"\b{path.stem}\.(\w+)", module(path.stem))
+        for path in sorted((SHIMS / "modules").glob("migrate_*.py"))
+    },
+    "orchestration": (r"state\.orchestrate migrate\.(\w+)", STATE_FILES),
+    "make": (
+        r"`make ([a-z-]+)`",
+        set(re.findall(r"(?m)^([a-z-]+):", (REPOSITORY / "Makefile").read_text())),
+    ),
+    "page": (
+        r"\b(docs/[\w.-]+)",
+        {f"docs/{path.name}" for path in (REPOSITORY / "docs").iterdir()},
+    ),
+    "state file": (r"salt://migrate/(\w+)", STATE_FILES),
+}
+
+
+@pytest.mark.parametrize(("pattern", "known"), NAMED.values(), ids=NAMED)
 def test_what_is_named_exists(pattern: str, known: set[str]) -> None:
     assert known
     unknown = {name: where for name, where in named(pattern).items() if name not in known}

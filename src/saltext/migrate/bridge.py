@@ -26,6 +26,16 @@ log = logging.getLogger(__name__)
 
 Dunders = dict[str, Any]
 
+# Commands whose first argument is a target, for searches that must tell a target from an address.
+TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
+
+
+def given(pillar: Dunders | None) -> Dunders | None:
+    """Take a pillar that was given by hand: whole, or the value of its key ``migrate`` alone."""
+    if not pillar or "migrate" in pillar:
+        return pillar
+    return {"migrate": pillar}
+
 
 def call(
     command: str,
@@ -51,7 +61,7 @@ def call(
         # Salt's JSON of an ordered pillar may hold dates and the like; they are texts to the settings.
         settings = json.dumps(_settings(opts, pillar, functions), default=str)
         with _guarded(command, arguments, settings, opts) as guard:
-            return run(command, arguments, settings, opts, guard)
+            return run(command, arguments, settings, opts, guard, functions=functions)
     except CommandExecutionError:
         raise
     except _native.MigrateError as error:
@@ -70,17 +80,21 @@ def run(
     opts: Dunders,
     guard: Guard | None = None,
     announce: Callable[[dict[str, Any]], None] | None = None,
+    functions: Dunders | None = None,
 ) -> Any:
     """
     Run one command on settings that are resolved already.
 
-    ``guard`` is who must be ready before anything is fenced; ``announce`` is told every event too.
+    ``guard`` is who must be ready before anything is fenced; ``announce`` is told every event too;
+    ``functions`` are the master's own, which compile pillars.
     """
 
     def ask(question: str) -> str:
         asked = json.loads(question)
         if asked["ask"] == "guard":
             return json.dumps(guard is not None and guard.wait())
+        if asked["ask"] == "pillar":
+            return json.dumps(_pillars(functions or {}, asked["hosts"]), default=str)
         return _ask(opts, asked)
 
     with _progress(opts, announce) as tell:
@@ -131,6 +145,20 @@ def _resolved(value: Any, opts: Dunders) -> Any:
             )
         return secret
     return value
+
+
+def _pillars(functions: Dunders, hosts: list[str]) -> Dunders:
+    """Compile the pillar of each minion here, on the master; through a job it would stay in the job cache."""
+    if "pillar.show_pillar" not in functions:
+        raise CommandExecutionError(
+            "pillars are compiled on the master\nhint: salt-run migrate.addresses"
+        )
+    pillars = {host: functions["pillar.show_pillar"](host) for host in hosts}
+    for host, pillar in pillars.items():
+        if pillar.get("_errors"):
+            problems = "; ".join(map(str, pillar["_errors"]))
+            raise CommandExecutionError(f"the pillar of {host} does not render: {problems}")
+    return pillars
 
 
 def _ask(opts: Dunders, asked: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ mod names;
 mod privileges;
 mod topology;
 mod transactions;
+mod tripwire;
 mod versions;
 mod workload;
 
@@ -23,6 +24,7 @@ pub use names::{Moved, NamesBeside};
 pub use privileges::Privileges;
 pub use topology::Topology;
 pub use transactions::Transactions;
+pub use tripwire::Tripwire;
 pub use versions::Versions;
 pub use workload::Workload;
 

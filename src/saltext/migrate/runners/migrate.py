@@ -190,6 +190,95 @@ def report() -> Any:
     return _with_code(_call("report"), 0)
 
 
+@_clean
+def addresses(
+    roots: list[str] | None = None,
+    scope: str | None = None,
+    rendered: bool = True,
+    live: bool = True,
+    databases: bool = True,
+    minions: list[str] | None = None,
+    seconds: int = 60,
+) -> dict[str, Any]:
+    """
+    Find old addresses and names everywhere: in the trees of this host, in what is rendered for each minion, in files of
+    live nodes, in the databases. Nothing is written.
+
+    roots, scope
+        As of ``migrate_addresses.scan``.
+    rendered
+        Search the pillar and states of each minion.
+    live
+        Search ``migrate:addresses:live`` (``/etc``) on each minion.
+    databases
+        Search accounts, definers and ``migrate:addresses:columns`` of the serving primary.
+    minions
+        Whom to ask; those of the new side where it is left out.
+    seconds
+        How long a minion may take to answer.
+
+    Returns what ``migrate_addresses.scan`` does; the exit code is 1 while ``stale`` or ``unknown`` hits remain.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.addresses
+        salt-run migrate.addresses roots='["/srv/pillar"]' live=False databases=False
+    """
+    found = _call(
+        "addresses.scan",
+        roots=[roots] if isinstance(roots, str) else roots,
+        scope=scope,
+        rendered=bool(rendered),
+        live=bool(live),
+        databases=bool(databases),
+        minions=minions,
+        seconds=int(seconds),
+        commands=bridge.TARGETING,
+    )
+    return _with_code(found, 1 if found["remaining"] else 0)
+
+
+@_clean
+def tripwire() -> dict[str, Any]:
+    """
+    Return the packet filter's rules that watch for crossings, by minion. Nothing is loaded.
+
+    Each has ``side``, ``node``, ``mark`` (the counter that is there while these rules are loaded) and ``rules``.
+    ``salt-run state.orchestrate migrate.tripwire`` puts them onto the hosts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.tripwire
+    """
+    return _with_code(_call("addresses.tripwire"), 0)
+
+
+@_clean
+def crossings(deserted: bool = False) -> dict[str, Any]:
+    """
+    Show what crossed between the sides within the configured time, as the hosts' own kernels counted it.
+
+    deserted
+        Ask also that nobody at all arrived at old hosts: before they go away.
+
+    Returns ``hosts``, ``findings`` and ``quiet``; the exit code is 1 where it was not quiet, or not watched
+    long enough.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.crossings
+        salt-run migrate.crossings deserted=True
+    """
+    told = _call("addresses.crossings", deserted=bool(deserted))
+    return _with_code(told, 0 if told["quiet"] else 1)
+
+
 def _call(command: str, **arguments: Any) -> Any:
     return bridge.call(command, arguments, opts=__opts__, pillar=__pillar__, functions=__salt__)
 

@@ -184,3 +184,31 @@ def test_nobody_writes_at_all_and_it_goes_to_and_fro_all_the_same(fresh_chain: C
             # A ring in between would carry a stray write to the live primary.
             assert happened.index(f"source.{ended}") < happened.index(f"source.{began}")
     _agree(fresh_chain)
+
+
+def test_a_chain_without_a_relay_goes_over_and_back(fresh_chain: Chain) -> None:
+    for name in ("new-db1", "new-db2"):
+        fresh_chain[name].run("STOP SLAVE; RESET SLAVE ALL")
+        fresh_chain.replicate(fresh_chain[name], fresh_chain.old)
+    fresh_chain["relay"].run("STOP SLAVE; RESET SLAVE ALL")
+    fresh_chain["relay"].stop()
+    pillar = fresh_chain.pillar()
+    del pillar["databases"]["new"]["relay"]
+    here = [server for server in fresh_chain.servers.values() if server.name != "relay"]
+    with Writer(fresh_chain, threads=1) as writer:
+        for phase, primary in (("flip", fresh_chain.new), ("revert", fresh_chain.old)):
+            time.sleep(0.2)
+            done = direct.run(pillar, "apply", phase=phase)
+            assert done.verdict == "done", done.problem
+            assert fresh_chain.serving() is primary
+        time.sleep(0.2)
+    verdict = judge(fresh_chain, writer.results)
+    assert (verdict.lost, verdict.duplicated) == ([], [])
+    place = f"{fresh_chain.old.address}:{fresh_chain.port}"
+    followers = {server.name: server.run("SHOW SLAVE STATUS") for server in here}
+    found = {
+        name: f"{rows[0]['Master_Host']}:{rows[0]['Master_Port']}"
+        for name, rows in followers.items()
+        if rows
+    }
+    assert found == dict.fromkeys(("old-db2", "new-db1", "new-db2"), place)

@@ -58,6 +58,8 @@ migrate:
     # path: /etc/mediawiki/readonly
     # Milliseconds between the last notice and the fence, for edits already in flight.
     # drain: 250
+    # And, where requests of these nodes are still at work in the database by then, at the most.
+    # drain_limit: 2000
 
   # The CDN. Backends that point to a node of one side are pointed to the node of the same name on the other;
   # names, weights, shields and conditions stay. A backend address that no node owns stops the staging.

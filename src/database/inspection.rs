@@ -6,6 +6,8 @@ use crate::error::Result;
 use crate::event;
 use crate::journal::Permit;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
 impl Server {
     /// Lists the accounts that could write past a fence, as `user@host`.
@@ -78,6 +80,31 @@ impl Server {
             .flatten()
             .map(|row| Ok((self.field(row, "user")?.to_owned(), self.number(row, "connections")?)))
             .collect()
+    }
+
+    /// Returns the number of the newest connection.
+    pub async fn last_connection(&self) -> Result<u64> {
+        let row = self.session.row("SELECT MAX(ID) AS last FROM information_schema.PROCESSLIST").await?;
+        self.number(&row, "last")
+    }
+
+    /// Counts the connections from some nodes, none newer than `last`, that run a statement, ran one within `quiet`, or
+    /// hold a transaction that wrote something.
+    pub async fn at_work(&self, nodes: &[IpAddr], last: u64, quiet: Duration) -> Result<u64> {
+        let nodes: Vec<String> = nodes.iter().map(|node| text(&node.to_string())).collect();
+        if nodes.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!(
+            "SELECT COUNT(*) AS busy FROM information_schema.PROCESSLIST AS p \
+             LEFT JOIN information_schema.INNODB_TRX AS t ON t.trx_mysql_thread_id = p.ID \
+             WHERE p.ID <= {last} AND LEFT(p.HOST, LENGTH(p.HOST) - LOCATE(':', REVERSE(p.HOST))) IN ({nodes}) AND p.COMMAND NOT LIKE 'Binlog Dump%' \
+               AND (p.COMMAND <> 'Sleep' OR p.TIME_MS < {quiet} OR t.trx_rows_modified > 0)",
+            nodes = nodes.join(", "),
+            quiet = quiet.as_millis()
+        );
+        let row = self.session.row(&sql).await?;
+        self.number(&row, "busy")
     }
 
     /// Lists the server ids of the replicas that read from here now.

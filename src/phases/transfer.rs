@@ -282,8 +282,20 @@ impl Transfer<'_> {
         self.graph.add(&old_notice, Role::Fact, lasting).after(&open_to_all);
         let scheduler = format!("scheduler.{}", from.name);
         self.graph.add(&scheduler, Role::Fact, Scheduler { server: from.clone(), takes_over_from: None }).after(&gate);
-        let time = Duration::from_millis(self.settings.notice.drain);
-        self.graph.add("drained", Role::Guard, Drain { time }).after([&old_notice, &scheduler]);
+        let notice = &self.settings.notice;
+        let drain = Drain {
+            source: from.clone(),
+            nodes: notice
+                .nodes
+                .of(self.from_side)
+                .iter()
+                .filter_map(|name| self.settings.node(self.from_side, name))
+                .map(|node| node.private)
+                .collect(),
+            time: Duration::from_millis(notice.drain),
+            limit: Duration::from_millis(notice.drain_limit),
+        };
+        self.graph.add("drained", Role::Guard, drain).after([&old_notice, &scheduler]);
 
         let caught_up =
             CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag };

@@ -221,6 +221,9 @@ pub struct Notice {
     /// Milliseconds between the last notice and the fence.
     #[serde(default = "default::drain")]
     pub drain: u64,
+    /// Milliseconds after which nobody who is still at work is waited for any more.
+    #[serde(default = "default::drain_limit")]
+    pub drain_limit: u64,
     /// Seconds to wait for a host's answer.
     #[serde(default = "default::host_seconds")]
     pub host_seconds: u64,
@@ -402,6 +405,9 @@ mod default {
     }
     pub fn drain() -> u64 {
         250
+    }
+    pub fn drain_limit() -> u64 {
+        2_000
     }
     pub fn host_seconds() -> u64 {
         10

@@ -22,6 +22,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use wire::{Wire, words};
 
 /// A client of the control API; all clones share one connection and one budget of writes.
@@ -78,7 +79,7 @@ impl Fastly {
     /// [`Error::Deadline`] where that is too far off, [`Error::Interrupted`] on a signal.
     pub async fn next_hour(&self, permit: &Permit, resets: u64) -> Result<()> {
         match &self.patience {
-            Some(patience) => patience.wait(permit.run(), resets, std::time::Duration::ZERO).await,
+            Some(patience) => patience.wait(permit.run(), resets, Duration::ZERO).await,
             None => Err(Error::Deadline { what: "the account's next writes".into(), limit_ms: 0 }),
         }
     }
@@ -132,10 +133,22 @@ impl Fastly {
             .collect()
     }
 
-    /// Copies a version into a new, editable one, and returns its number.
+    /// Copies a version into a new, editable one, and returns its number once it can be found.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] where the API made it and cannot find it: that takes it a moment, and no call waits for it.
     pub async fn clone_version(&self, permit: &Permit, service: &str, version: u64) -> Result<u64> {
         let path = format!("/service/{service}/version/{version}/clone");
-        number(&self.write(permit, service, Method::PUT, &path, &Value::Null).await?, "number")
+        let made = number(&self.write(permit, service, Method::PUT, &path, &Value::Null).await?, "number")?;
+        let (began, limit) = (Instant::now(), self.wire.limit);
+        while self.wire.find(&format!("/service/{service}/version/{made}")).await?.is_none() {
+            if began.elapsed() > limit {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                return Err(Error::Deadline { what: format!("finding version {made} of {service}"), limit_ms });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(made)
     }
 
     /// Writes the comment of a version, which is our mark.

@@ -24,6 +24,8 @@ const PAGE: usize = 100;
 
 /// The connection of all clients of one account.
 pub(super) struct Wire {
+    /// How long one request may take.
+    pub limit: Duration,
     http: reqwest::Client,
     api: String,
     headers: HeaderMap,
@@ -53,8 +55,9 @@ impl Answer {
 
 impl Wire {
     pub(super) fn new(settings: &Edge) -> Result<Self> {
+        let limit = Duration::from_millis(settings.deadlines.request);
         let http = reqwest::Client::builder()
-            .timeout(Duration::from_millis(settings.deadlines.request))
+            .timeout(limit)
             .user_agent(concat!("saltext-migrate/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::remote("edge", words(&error)))?;
@@ -66,6 +69,7 @@ impl Wire {
         })?;
         key.set_sensitive(true);
         Ok(Self {
+            limit,
             http,
             api: settings.api.trim_end_matches('/').to_owned(),
             headers: HeaderMap::from_iter([(HeaderName::from_static("fastly-key"), key)]),

@@ -53,7 +53,7 @@ impl Phase {
             other => Err(Error::Settings {
                 path: "phase".into(),
                 found: format!("{other:?}"),
-                expected: "flip, revert, copy, remove-copies, stage or trial".into(),
+                expected: "flip or revert".into(),
                 hint: "for example: salt-run migrate.plan flip".into(),
             }),
         }

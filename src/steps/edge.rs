@@ -97,8 +97,9 @@ impl Switch {
         let base = self.active().await?;
         let versions = self.fastly.versions(&self.id).await?;
         let others = versions.iter().filter(|version| !version.locked && version.number > base.number);
-        let drafts =
-            others.filter(|version| !version.comment.starts_with(MARK)).map(|version| version.number).collect();
+        // A clone carries the comment of what it was made from, so a mark of another run says nothing.
+        let ours = self.mark(base.number);
+        let drafts = others.filter(|version| version.comment != ours).map(|version| version.number).collect();
         let purge = u64::from(self.purge == Purge::All);
         let writes = if base.backends == self.mapped(&base.backends) {
             Writes::default()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -321,6 +322,10 @@ def test_a_draft_of_somebody_else_is_named_and_left_alone(site: Site) -> None:
     path = f"/service/{site.ids['docs']}/version/{draft}"
     assert site.edge.must("GET", path)["locked"] is False
     assert site.edge.must("GET", f"{path}/backend/app1")["address"] == ADDRESS["old"]
+    # A clone of what the flip activated carries its comment, and is theirs all the same.
+    draft = site.edge.point_backend(site.ids["docs"], "store", weight=3)
+    planned = direct.run(site.pillar, "plan", phase="revert").answer
+    assert f"version {draft} is somebody's draft" in str(planned["findings"])
 
 
 def test_a_draft_of_ours_that_somebody_edited_is_not_activated(site: Site) -> None:
@@ -353,3 +358,54 @@ def test_names_beside_the_cdn_are_listed_with_what_to_set(site: Site) -> None:
         assert (found["subject"], found["blocking"]) == ("example.org", False)
         assert f"A {old}" in found["found"] and "3600 s" in found["found"]
         assert f"set A {new}" in found["mend"]
+
+
+def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site: Site) -> None:
+    site.edge.settings(remaining=5, resets=time.time() + 3)
+    done = site.apply("flip")
+    site.edge.settings(remaining=1000)
+    assert done.verdict == "done", done.problem
+    happened = [event["happening"] for event in done.events]
+    steps = [event["step"] for event in done.events]
+    assert "no write is left this hour" in str(done.events[happened.index("warning")]["detail"])
+    assert happened.index("warning") < steps.index("notice.new")
+    refused = [entry for entry in site.edge.log() if entry["status"] == 429]
+    assert refused and all("/activate" not in entry["path"] for entry in refused)
+    assert site.serves("new")
+
+
+def test_the_way_back_is_kept_for(site: Site) -> None:
+    # Enough to stage and to switch, and not enough to go back as well: so the next hour is waited for.
+    staging, switch = 3 * 4, 3 * 2
+    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 3)
+    done = site.apply("flip")
+    site.edge.settings(remaining=1000)
+    assert done.verdict == "done", done.problem
+    assert "warning" in [event["happening"] for event in done.events]
+    log = site.edge.log()
+    assert 429 not in {entry["status"] for entry in log}
+    locks = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/lock")]
+    activations = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/activate")]
+    assert min(activations) - max(locks) > 1
+
+
+def test_a_signal_ends_the_wait_for_the_next_hour(site: Site) -> None:
+    site.edge.settings(remaining=5, resets=time.time() + 600)
+    command = direct.Command(site.pillar, "apply", phase="flip")
+    command.until("warning")
+    began = time.monotonic()
+    command.process.send_signal(signal.SIGINT)
+    done = command.wait()
+    site.edge.settings(remaining=1000)
+    assert time.monotonic() - began < 5
+    assert done.verdict == "aborted"
+    assert done.problem["kind"] == "interrupted"
+    assert site.serves("old")
+
+
+def test_a_clone_that_cannot_be_found_at_once_is_waited_for(site: Site) -> None:
+    path = f"/service/{site.ids['docs']}/version/2$"
+    site.edge.fault("answer", method="GET", path=path, status=404, times=2)
+    done = site.apply("flip")
+    assert done.verdict == "done", done.problem
+    assert site.active()["docs"] == 2

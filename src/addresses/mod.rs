@@ -3,6 +3,7 @@
 //! Invariant: reading changes nothing; a replacement is computed on the text as it was read, all of them at once, so that
 //! a new address that is another node's old one is never replaced twice.
 
+mod anchors;
 mod blob;
 mod comment;
 mod edit;

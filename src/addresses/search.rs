@@ -2,6 +2,7 @@
 //!
 //! Invariant: the automaton is built once and shared; a text is passed once, whatever the number of nodes.
 
+use super::anchors::{Anchor, Anchors};
 use super::blob::{self, Blob};
 use super::comment::Comments;
 use super::edit::{self, Edit};
@@ -11,39 +12,14 @@ use super::token::{self, Form, Token, What};
 use super::{Hit, Verdict, line};
 use crate::error::{Error, Result};
 use crate::settings::Inventory;
-use aho_corasick::packed;
-use aho_corasick::{AhoCorasick, MatchKind};
 use ipnet::IpNet;
 use memchr::{memchr_iter, memmem};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-/// What an anchor stands for.
-#[derive(Debug, Clone, PartialEq)]
-enum Anchor {
-    V4,
-    V6,
-    Arpa {
-        six: bool,
-    },
-    Name,
-    /// Part of a base64 text that holds an old address or name.
-    Blob,
-    /// A word that says that base64 stands near.
-    Base64,
-}
-
-enum Automaton {
-    Packed(Box<packed::Searcher>),
-    Whole(Box<AhoCorasick>),
-}
+use std::collections::BTreeMap;
 
 /// A search for everything that the map knows.
 pub struct Search {
     pub map: Map,
-    automaton: Automaton,
-    anchors: Vec<Anchor>,
-    words: Vec<String>,
+    anchors: Anchors,
     commands: Vec<String>,
     /// What earlier remaps wrote, by path: it is as it should be, whatever it resembles.
     written: BTreeMap<String, Vec<Rewrite>>,
@@ -56,39 +32,25 @@ impl Search {
     /// [`Error::Settings`] where there is nothing to look for.
     pub fn new(inventory: &Inventory, commands: Vec<String>, earlier: Vec<Manifest>) -> Result<Self> {
         let map = Map::new(inventory)?;
-        let all = anchors(&map);
-        let (words, anchors): (Vec<String>, Vec<Anchor>) = all.into_iter().unzip();
-        let defect = |error: String| Error::Settings {
-            path: "migrate:nodes:old".into(),
-            found: format!("what cannot be searched for: {error}"),
-            expected: "nodes with addresses".into(),
-            hint: "declare the nodes of the old side".into(),
-        };
         if map.addresses().next().is_none() {
-            return Err(defect("no node".into()));
+            return Err(Error::Settings {
+                path: "migrate:nodes:old".into(),
+                found: "no node".into(),
+                expected: "nodes with addresses".into(),
+                hint: "declare the nodes of the old side".into(),
+            });
         }
-        let packed =
-            packed::Config::new().match_kind(packed::MatchKind::LeftmostFirst).builder().extend(&words).build();
-        let automaton = match packed {
-            Some(searcher) => Automaton::Packed(Box::new(searcher)),
-            None => Automaton::Whole(Box::new(
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostFirst)
-                    .build(&words)
-                    .map_err(|error| defect(error.to_string()))?,
-            )),
-        };
+        let anchors = Anchors::new(&map)?;
         let mut written: BTreeMap<String, Vec<Rewrite>> = BTreeMap::new();
         for (path, rewrite) in earlier.into_iter().flat_map(|manifest| manifest.files) {
             written.entry(path).or_default().push(rewrite);
         }
-        Ok(Self { map, automaton, anchors, words, commands, written })
+        Ok(Self { map, anchors, commands, written })
     }
 
     /// The literals that any hit begins or ends with, for tools that can only search for those.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
-        let shown = self.words.iter().zip(&self.anchors).filter(|(_, anchor)| **anchor != Anchor::Base64);
-        shown.map(|(word, _)| word.as_str())
+        self.anchors.literals()
     }
 
     /// Searches a text.
@@ -149,30 +111,17 @@ impl Search {
         });
     }
 
-    fn next(&self, text: &[u8], from: usize) -> Option<(usize, usize, &Anchor)> {
-        let (pattern, start, end) = match &self.automaton {
-            Automaton::Packed(searcher) => {
-                let found = searcher.find_in(text, aho_corasick::Span { start: from, end: text.len() })?;
-                (found.pattern(), found.start(), found.end())
-            }
-            Automaton::Whole(searcher) => {
-                let found = searcher.find(aho_corasick::Input::new(text).span(from..text.len()))?;
-                (found.pattern(), found.start(), found.end())
-            }
-        };
-        Some((start, end, &self.anchors[pattern.as_usize()]))
-    }
-
     /// Reads every token of a text, and the blobs that deserve a look.
     fn tokens(&self, path: &str, text: &[u8], depth: u8) -> (Vec<Token>, Vec<Blob>) {
         let (mut tokens, mut blobs): (Vec<Token>, Vec<Blob>) = (Vec::new(), Vec::new());
         let (mut from, mut taken, mut marked) = (0, 0, false);
-        while let Some((start, end, anchor)) = self.next(text, from) {
+        let mut found = self.anchors.within(text);
+        while let Some((start, end, anchor)) = found.next(from) {
             from = start + 1;
             let token = match anchor {
                 Anchor::V4 => token::v4(text, start),
                 Anchor::V6 => token::v6(text, start),
-                Anchor::Arpa { six } => token::reversed(text, start, end, *six),
+                Anchor::Arpa { six } => token::reversed(text, start, end, six),
                 Anchor::Name => token::name(text, start, |name| self.map.domains().any(|domain| domain == name)),
                 Anchor::Base64 => {
                     marked = true;
@@ -328,92 +277,4 @@ impl Search {
             })
             .collect()
     }
-}
-
-/// Everything that a hit can begin or end with.
-fn anchors(map: &Map) -> Vec<(String, Anchor)> {
-    let networks = map.networks();
-    let (mut octets, mut groups, mut shaped) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for net in networks {
-        match net {
-            IpNet::V4(v4) => {
-                // A short network begins with several first octets; a shorter one than /6 with too many to be one site's.
-                let (first, last) = (v4.network().octets()[0], v4.broadcast().octets()[0]);
-                octets.extend(first..=last.min(first.saturating_add(3)));
-                let whole: Vec<String> =
-                    v4.network().octets().iter().take(usize::from(v4.prefix_len() / 8)).map(u8::to_string).collect();
-                let dot = if whole.len() < 4 { "." } else { "" };
-                if whole.len() > 1 {
-                    shaped.insert(whole.join(".") + dot);
-                }
-            }
-            IpNet::V6(v6) => {
-                groups.insert(v6.network().segments()[0]);
-            }
-        }
-    }
-    // What lies in a range too wide to be a literal is looked for address by address.
-    for address in map.addresses() {
-        let text = address.to_string();
-        if !shaped.iter().any(|begun: &String| text.starts_with(begun)) {
-            shaped.insert(text);
-        }
-        match address {
-            IpAddr::V4(v4) => _ = octets.insert(v4.octets()[0]),
-            IpAddr::V6(v6) => _ = groups.insert(v6.segments()[0]),
-        }
-    }
-    let mut all = Vec::new();
-    for octet in octets {
-        for by in [".", "\\.", "\\\\.", "[.]"] {
-            all.push((format!("{octet}{by}"), Anchor::V4));
-        }
-    }
-    for group in groups.iter() {
-        let (lower, upper) = (format!("{group:x}:"), format!("{group:X}:"));
-        if upper != lower {
-            all.push((upper, Anchor::V6));
-        }
-        all.push((lower, Anchor::V6));
-    }
-    for ending in [".in-addr.arpa", ".IN-ADDR.ARPA"] {
-        all.push((ending.to_owned(), Anchor::Arpa { six: false }));
-    }
-    if !groups.is_empty() {
-        for ending in [".ip6.arpa", ".IP6.ARPA"] {
-            all.push((ending.to_owned(), Anchor::Arpa { six: true }));
-        }
-    }
-    let domains: BTreeSet<&str> = map.domains().collect();
-    // A name is found by what it shares with the others: its domain.
-    let mut tails = domains.clone();
-    for name in map.names() {
-        if !domains.iter().any(|domain| name.ends_with(domain)) {
-            tails.insert(
-                name.split_once('.').map_or(name, |(_, domain)| if domain.contains('.') { domain } else { name }),
-            );
-        }
-        if name.contains('.') {
-            shaped.insert(name.to_owned());
-        }
-    }
-    for tail in tails {
-        all.extend(casings(tail).into_iter().map(|word| (word, Anchor::Name)));
-    }
-    for shape in shaped.iter().flat_map(|word| blob::shapes(word)).collect::<BTreeSet<_>>() {
-        all.push((shape, Anchor::Blob));
-    }
-    for word in ["base64", "b64", "!!binary"] {
-        all.push((word.to_owned(), Anchor::Base64));
-    }
-    all
-}
-
-/// A name as it is written: in small letters, in capitals, and with a capital at its head.
-fn casings(name: &str) -> BTreeSet<String> {
-    let mut head = name.to_owned();
-    if let Some(first) = head.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    [name.to_owned(), name.to_uppercase(), head].into()
 }

@@ -101,6 +101,12 @@ pub fn is_public(text: &[u8], at: usize) -> bool {
         )
 }
 
+/// Whether a domain is that of a mail address, and not of an account at hosts.
+pub fn is_mail(text: &[u8], start: usize) -> bool {
+    let before = |back: usize| start.checked_sub(back).map_or(b' ', |index| text[index]);
+    before(1) == b'@' && before(2).is_ascii_alphanumeric()
+}
+
 /// Whether the token is whom an orchestration is meant for: a key of a top file, a `tgt`, a command's target.
 pub fn is_target(text: &[u8], start: usize, end: usize, path: &str, commands: &[String]) -> bool {
     let (from, to) = bounds(text, start);

@@ -150,7 +150,9 @@ impl Map {
             What::Name(name) => self.name(name),
             What::Domain(name) => {
                 let (_, new) = self.domains.iter().find(|(old, _)| old == name)?;
-                Some(Answer { node: None, verdict: Verdict::Stale, new: Some(new.clone()), why: Some("old domain") })
+                let public = self.public.contains(name);
+                let verdict = if public { Verdict::Public } else { Verdict::Stale };
+                Some(Answer { node: None, verdict, new: (!public).then(|| new.clone()), why: Some("old domain") })
             }
         }
     }
@@ -196,7 +198,9 @@ impl Map {
             moved(net, *range, (*new)?)
         });
         let guessed = || IpNet::new(*news.as_ref()?.first()?, net.prefix_len()).ok().map(|new| new.trunc());
-        let new = declared.or_else(guessed).filter(|new| owned.is_empty() || fits(new));
+        // A network that is none of the old side's own may hold others' hosts as well.
+        let own = self.ranges.iter().any(|(range, _)| range.contains(&net));
+        let new = declared.or_else(|| guessed().filter(|_| own)).filter(|new| owned.is_empty() || fits(new));
         let same_rest = |new: &IpNet| {
             owned.iter().all(|(old, owner)| moved(IpNet::from(**old), net, *new).map(|n| n.addr()) == owner.new)
         };
@@ -234,11 +238,13 @@ impl Map {
             }
             return Some(Answer { node: Some(node.clone()), verdict: Verdict::Stale, new: new.clone(), why: None });
         }
-        if let Some(node) = self.target(name) {
-            return Some(Answer { node: Some(node.to_owned()), verdict: Verdict::Target, new: None, why: None });
-        }
-        let (label, domain) =
-            self.domains.iter().find_map(|(old, new)| Some((name.strip_suffix(old)?.strip_suffix('.')?, new)))?;
+        let target = || {
+            let node = Some(self.target(name)?.to_owned());
+            Some(Answer { node, verdict: Verdict::Target, new: None, why: None })
+        };
+        let below =
+            |(old, new): &'_ (String, String)| Some((name.strip_suffix(old.as_str())?.strip_suffix('.')?, new.clone()));
+        let Some((label, domain)) = self.domains.iter().find_map(below) else { return target() };
         match self.nodes.get(label) {
             Some(successor) => Some(Answer {
                 node: Some(label.to_owned()),
@@ -246,6 +252,7 @@ impl Map {
                 new: successor.as_ref().map(|successor| format!("{successor}.{domain}")),
                 why: None,
             }),
+            None if self.target(name).is_some() => target(),
             None => {
                 let why = Some("inside an old domain, and no node has this name");
                 Some(Answer { node: None, verdict: Verdict::Unknown, new: None, why })

@@ -73,3 +73,6 @@ pub struct Hit {
     #[serde(skip)]
     pub edit: Option<Edit>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,8 +204,10 @@ impl Search {
             let minion = if let What::Name(name) = &token.what { self.map.target(name).is_some() } else { false };
             let addressed = line::is_target(text, token.start, token.end, path, &self.commands);
             let mut verdict = answer.verdict;
-            if verdict == Verdict::Public || (named && verdict == Verdict::Stale && line::is_public(text, token.start))
-            {
+            let stays =
+                matches!(verdict, Verdict::Stale | Verdict::Target) && named && line::is_public(text, token.start);
+            let mail = matches!(token.what, What::Domain(_)) && line::is_mail(text, token.start);
+            if verdict == Verdict::Public || stays || mail {
                 verdict = Verdict::Public;
             } else if addressed && (minion || named || matches!(token.what, What::Address(_) | What::Net(_))) {
                 verdict = Verdict::Target;

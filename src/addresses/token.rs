@@ -143,6 +143,13 @@ pub fn v4(text: &[u8], start: usize) -> Option<Token> {
         b if b.is_ascii_alphanumeric() => None,
         b'.' if at(end + 1).is_ascii_alphanumeric() => None,
         b'\\' if escaped && at(end + 1) == b'.' && at(end + 2).is_ascii_digit() => None,
+        // MySQL's wildcard for one character.
+        b'_' if !escaped && matches!(at(end + 1), b'\'' | b'"' | b'`') && octets[3] > 0 && octets[3] < 26 => {
+            let last = octets[3] * 10;
+            let of = |last| Ipv4Addr::new(octets[0], octets[1], octets[2], last).into();
+            let what = What::Span(of(last), of(last.saturating_add(9)));
+            Some(token(end + 1, end + 1, Form::Wildcard, what, None))
+        }
         b'/' => match mask(text, end + 1) {
             Some((length, after)) => {
                 let net = IpNet::new(address.into(), length).ok()?;
@@ -206,7 +213,7 @@ fn is_version(text: &[u8], start: usize) -> bool {
         end -= 1;
     }
     let word = line::word_before(text, end).to_ascii_lowercase();
-    word.ends_with(b"version") || matches!(word.as_slice(), b"versions" | b"ver" | b"release" | b"build" | b"revision")
+    word.ends_with(b"version") || matches!(word.as_slice(), b"versions" | b"ver" | b"revision")
 }
 
 fn octet(text: &[u8], at: usize) -> Option<(u8, usize)> {

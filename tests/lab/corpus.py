@@ -32,6 +32,9 @@ def pillar(state_dir: Path) -> dict[str, Any]:
         old[name] = {"private": f"10.{4 + index % 2}.{10 + index}.{octet}", "minion": f"old-{name}"}
         new[name] = {"private": f"10.0.0.{index + 1}", "minion": f"new-{name}"}
     old["app1"]["public"], new["app1"]["public"] = "203.0.113.21", "198.51.100.21"
+    # A minion whose id is a public name's neighbour.
+    old["kuma"] = {"private": "10.4.200.9", "minion": "kuma.webplatform.org"}
+    new["kuma"] = {"private": "10.0.0.40"}
     # IPv6, and one that is asked for by its name.
     old["storage6"] = {"private": "2001:db8:4::13", "minion": "old-storage6"}
     new["storage6"] = {"private": "2001:db8:80::13", "minion": "new-storage6"}
@@ -252,6 +255,13 @@ def _names(corpus: Corpus) -> None:
     plant("salt/orch.sls", "    - tgt: «old-app1»", "name", "app1", "target")
     plant("bin/run.sh", "salt '«db1.pmtpa.wpdn»' test.ping", "name", "db1", "target")
     plant("bin/run.sh", "salt -C 'S@«10.4.10.18» or G@a:b' test.ping", "dotted", "db1", "target")
+    plant("apache/vhost.conf", "ServerName «kuma.webplatform.org»", "name", "kuma", "public")
+    plant("etc/proxy.conf", "proxy_pass http://«kuma.webplatform.org»/;", "name", "kuma")
+    plant("salt/top.sls", "  '«kuma.webplatform.org»':", "name", "kuma", "target")
+    plant("etc/aliases", "root: people@«webplatform.org»", "domain", None, "public")
+    plant("etc/grants.sql", "CREATE USER 'u'@'«10.4.10.1_»';", "wildcard", "db1")
+    plant("dns/origin.zone", "$ORIGIN «16.4.10.in-addr.arpa».", "ptr", "monitor")
+    plant("dns/origin.zone", "«100»  3600 IN PTR  monitor.example.net.", "zone", "monitor")
     decoy(
         "decoys/names.conf",
         "the project is a project of ours",
@@ -302,7 +312,7 @@ def _verdicts(corpus: Corpus) -> None:
     plant("replication/chain.cnf", f"master = «{ip}:3306»", "port", "db1", "allowed")
     plant("replication/chain.cnf", f"ssh = «{ip}:22»", "port", "db1")
     plant("etc/u.conf", "peer «10.4.77.5»", "dotted", None, "unknown")
-    plant("etc/u.conf", "net «10.5.200.0/24»", "cidr", None, "unknown")
+    plant("etc/u.conf", "net «10.5.201.0/24»", "cidr", None, "unknown")
     # It holds the new addresses as well, so it still fits.
     plant("etc/u.conf", "net «10.0.0.0/8»", "cidr", "ALL", "allowed")
     plant("etc/pub.conf", "backend «203.0.113.21:80»", "port", "app1")

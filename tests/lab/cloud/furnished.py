@@ -1,0 +1,92 @@
+"""What a cloud has before anybody builds in it: flavors, images, a network in each project, quotas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lab.cloud.configuration import PASSWORD, REGION
+from tests.lab.cloud.plane import PROJECTS, Plane
+
+# name: vCPU, RAM in MiB, disk in GiB
+FLAVORS = {
+    "subsonic": (1, 1024, 10),
+    "supersonic": (2, 2048, 20),
+    "lightspeed": (4, 8192, 80),
+    "warp": (8, 16384, 160),
+    "fat": (2, 65536, 40),
+}
+CIDR = {"old": "10.70.0.0/24", "new": "10.80.0.0/24"}
+QUOTA = {"instances": 100, "cores": 400, "ram": 1_000_000}
+
+
+class Furnished:
+    """A plane and what stands in it."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.admin = plane.account("admin")
+        self.old, self.new = (plane.account(name) for name in PROJECTS)
+        self.flavors = {name: self.add_flavor(name, *size) for name, size in FLAVORS.items()}
+        self.image = self.add_image("debian-12")
+        self.networks = {}
+        for name, project in (("old", self.old), ("new", self.new)):
+            body = {"network": {"name": f"{name}-net"}}
+            network = project.post("network", "/networks", body)["network"]["id"]
+            self.networks[name] = network
+            subnet = {"network_id": network, "cidr": CIDR[name], "ip_version": 4, "name": "site"}
+            project.post("network", "/subnets", {"subnet": subnet})
+        self.quota()
+        plane.forget()
+
+    def add_flavor(
+        self, name: str, vcpus: int, ram: int, disk: int, specs: dict[str, str] | None = None
+    ) -> str:
+        body = {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}
+        ident: str = self.admin.post("compute", "/flavors", {"flavor": body})["flavor"]["id"]
+        if specs:
+            self.admin.post("compute", f"/flavors/{ident}/os-extra_specs", {"extra_specs": specs})
+        return ident
+
+    def add_image(self, name: str, **more: Any) -> str:
+        body = {"name": name, "disk_format": "raw", "container_format": "bare",
+                "visibility": "public", **more}  # fmt: skip
+        ident: str = self.admin.post("image", "/images", body)["id"]
+        self.admin.call("PUT", "image", f"/images/{ident}/file", b"\0" * 512)
+        return ident
+
+    def quota(self, project: str = "new", **more: int) -> None:
+        """Sets the compute quota of a project."""
+        for name in PROJECTS if not more else (project,):
+            ident = (self.old if name == "old" else self.new).project_id
+            self.admin.call(
+                "PUT", "compute", f"/os-quota-sets/{ident}", {"quota_set": QUOTA | more}
+            )
+
+    def clear(self) -> None:
+        """Takes away what tests made."""
+        self.plane.forget()
+        self.old.sweep()
+        self.new.sweep()
+        self.quota()
+        self.plane.forget()
+
+    def access(self, name: str) -> dict[str, Any]:
+        """How the product reaches a project, as in the pillar."""
+        return {
+            "auth": {
+                "auth_url": f"{self.plane.keystone}/v3",
+                "username": name,
+                "password": PASSWORD,
+                "project_name": name,
+                "user_domain_name": "Default",
+                "project_domain_name": "Default",
+            },
+            "region_name": REGION,
+        }
+
+    def boot(self, name: str, flavor: str, address: str, **more: Any) -> str:
+        """Makes a server of the old side, as somebody made it years ago."""
+        fixed = [{"uuid": self.networks["old"], "fixed_ip": address}]
+        body = {"name": name, "imageRef": self.image, "flavorRef": self.flavors[flavor],
+                "networks": fixed, **more}  # fmt: skip
+        return str(self.old.post("compute", "/servers", {"server": body})["server"]["id"])

@@ -1,0 +1,97 @@
+"""One service as a process, run by the OpenStack environment's own Python.
+
+    python -m tests.lab.cloud.serving nova ADDRESS PORT [CERTIFICATE KEY]
+
+Nova is its API, conductor, scheduler and compute in one process, which talk over oslo.messaging's in-process
+transport: so no message broker is needed. Everything else of it is as released.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import Any
+
+from tests.lab.cloud.doors import Door
+
+APPLICATIONS = {
+    "keystone": "keystone.wsgi.api",
+    "glance": "glance.wsgi.api",
+    "placement": "placement.wsgi.api",
+    "neutron": "neutron.wsgi.api",
+    "nova": "nova.wsgi.osapi_compute",
+    "metadata": "nova.wsgi.metadata",
+}
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # Threads of the service would keep a process alive that listens nowhere.
+    traceback.print_exception(kind, error, trace)
+    os._exit(1)
+
+
+def _nova_services() -> None:
+    """Starts conductor, scheduler and compute in this process, and maps the host to its cell."""
+    from nova import monkey_patch
+
+    monkey_patch.patch(backend="threading")
+    import os_brick
+    import os_vif
+    from nova import config, context, objects, service
+    from nova.api.openstack import wsgi_app
+    from nova.compute import rpcapi as compute
+    from nova.conductor import rpcapi as conductor
+    from nova.conf import CONF
+    from nova.objects import host_mapping
+    from nova.scheduler import rpcapi as scheduler
+    from oslo_log import log as logging
+    from oslo_service import opts
+
+    config.parse_args(["nova"], default_config_files=[os.environ["LAB_NOVA_CONF"]])
+    logging.setup(CONF, "nova")
+    sys.excepthook = _end
+    opts.register_service_opts(CONF)
+    objects.register_all()
+    os_brick.setup(CONF)
+    os_vif.initialize()
+    # The API must not read the configuration a second time.
+    wsgi_app.init_global_data = lambda *_: None
+    for binary, topic, extra in (
+        ("nova-conductor", conductor.RPC_TOPIC, {}),
+        ("nova-scheduler", scheduler.RPC_TOPIC, {}),
+        ("nova-compute", compute.RPC_TOPIC, {"topic_alt": compute.RPC_TOPIC_ALT}),
+    ):
+        service.Service.create(binary=binary, topic=topic, **extra).start()
+    # Before the API listens: the first server would find no cell otherwise.
+    host_mapping.discover_hosts(context.get_admin_context())
+
+
+def main() -> int:
+    name, address, port, *tls = sys.argv[1:]
+    # The services read the arguments as their own.
+    sys.argv = [name]
+    sys.excepthook = _end
+    if name == "nova":
+        _nova_services()
+    application: Any = importlib.import_module(APPLICATIONS[name]).application
+    sys.excepthook = _end
+    from cheroot.wsgi import Server
+
+    server = Server((address, int(port)), Door(application), numthreads=16, request_queue_size=128)
+    if tls:
+        from cheroot.ssl.builtin import BuiltinSSLAdapter
+
+        server.ssl_adapter = BuiltinSSLAdapter(*tls)
+    server.prepare()
+    print(f"{name} listens", flush=True)
+    threading.excepthook = lambda given: traceback.print_exception(given.exc_value)
+    server.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

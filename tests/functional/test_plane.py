@@ -32,7 +32,7 @@ def test_a_server_becomes_active_with_the_address_of_its_port(cloud: Furnished) 
 
 
 def test_a_quota_is_kept(cloud: Furnished) -> None:
-    cloud.quota("new", instances=0)
+    cloud.quota(instances=0)
     server = {"name": "one", "imageRef": cloud.image, "flavorRef": cloud.flavors["subsonic"],
               "networks": "none"}  # fmt: skip
     with pytest.raises(Refused, match="Quota exceeded") as refused:

@@ -99,11 +99,14 @@ class MariaDB:
     def create(self) -> None:
         """Lays out an empty server from the template."""
         self.conf_d.mkdir(parents=True)
+        # Its own: a server that starts removes what looks like temporary tables of its own, whoever's they are.
+        (self.home / "tmp").mkdir()
         shutil.copytree(template(), self.datadir)
         settings = {
             "user": _os_user(),
             "datadir": self.datadir,
             "socket": self.socket,
+            "tmpdir": self.home / "tmp",
             "pid_file": self.home / "mysqld.pid",
             "log_error": self.error_log,
             "bind_address": self.address,

@@ -10,7 +10,16 @@ from tests.lab.cloud.software import ENVIRONMENT
 
 PASSWORD = "lab-secret-7d1f03"
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova", "nova_cell0", "neutron")
-PORTS = {"keystone": 0, "glance": 1, "placement": 2, "nova": 3, "neutron": 4, "metadata": 5}
+PORTS = {
+    "keystone": 0,
+    "glance": 1,
+    "placement": 2,
+    "nova": 3,
+    "neutron": 4,
+    "metadata": 5,
+    # 6 is the database's.
+    "keystone-tls": 7,
+}
 REGION = "RegionOne"
 HOST = "fakehost"
 

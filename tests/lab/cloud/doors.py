@@ -5,7 +5,8 @@
     DELETE /_door            forgets both
 
 Effects: `answer` with `status` (and `headers`) instead of the service; `lose-reply` lets the service
-act, and answers 502; `slow` waits `seconds` first. `times` says how often; without it, until it is taken away. `skip` lets some pass first.
+act, and answers 502; `slow` waits `seconds` first.
+`times` says how often; without it, until it is taken away. `skip` lets some pass first.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.lab.cloud.configuration import PASSWORD, REGION
@@ -24,9 +25,12 @@ class Furnished:
 
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
+        self._quota_changed = self._network_quota_changed = self._booted = False
         self.admin = plane.account("admin")
         self.old, self.new = (plane.account(name) for name in PROJECTS)
-        self.flavors = {name: self.add_flavor(name, *size) for name, size in FLAVORS.items()}
+        self.flavors: dict[str, str] = {}
+        for name, size in FLAVORS.items():
+            self.add_flavor(name, *size)
         self.image = self.add_image("debian-12")
         self.networks = {}
         for name, project in (("old", self.old), ("new", self.new)):
@@ -45,29 +49,44 @@ class Furnished:
         ident: str = self.admin.post("compute", "/flavors", {"flavor": body})["flavor"]["id"]
         if specs:
             self.admin.post("compute", f"/flavors/{ident}/os-extra_specs", {"extra_specs": specs})
+        self.flavors[name] = ident
         return ident
 
-    def add_image(self, name: str, **more: Any) -> str:
+    def add_image(self, name: str, data: bool = True, **more: Any) -> str:
         body = {"name": name, "disk_format": "raw", "container_format": "bare",
                 "visibility": "public", **more}  # fmt: skip
         ident: str = self.admin.post("image", "/images", body)["id"]
-        self.admin.call("PUT", "image", f"/images/{ident}/file", b"\0" * 512)
+        if data:
+            self.admin.call("PUT", "image", f"/images/{ident}/file", b"\0" * 512)
         return ident
 
-    def quota(self, project: str = "new", **more: int) -> None:
-        """Sets the compute quota of a project."""
-        for name in PROJECTS if not more else (project,):
-            ident = (self.old if name == "old" else self.new).project_id
-            self.admin.call(
-                "PUT", "compute", f"/os-quota-sets/{ident}", {"quota_set": QUOTA | more}
-            )
+    def quota(self, **more: int) -> None:
+        """Sets the compute quota of the new project."""
+        self._quota_changed = bool(more)
+        path = f"/os-quota-sets/{self.new.project_id}"
+        self.admin.call("PUT", "compute", path, {"quota_set": QUOTA | more})
+
+    def network_quota(self, **more: int) -> None:
+        """Sets the network quota of the new project."""
+        self._network_quota_changed = True
+        path = f"/quotas/{self.new.project_id}"
+        self.admin.call("PUT", "network", path, {"quota": more})
 
     def clear(self) -> None:
         """Takes away what tests made."""
-        self.plane.forget()
-        self.old.sweep()
+        self.plane.fault("nova")
+        self.plane.fault("neutron")
+        if self._network_quota_changed:
+            self.admin.call("DELETE", "network", f"/quotas/{self.new.project_id}")
+            self._network_quota_changed = False
+        if self._quota_changed:
+            self.quota()
+        if self._booted:
+            self.old.sweep()
+            self._booted = False
         self.new.sweep()
-        self.quota()
+        for name in self.flavors.keys() - FLAVORS.keys():
+            self.admin.call("DELETE", "compute", f"/flavors/{self.flavors.pop(name)}")
         self.plane.forget()
 
     def access(self, name: str) -> dict[str, Any]:
@@ -86,7 +105,14 @@ class Furnished:
 
     def boot(self, name: str, flavor: str, address: str, **more: Any) -> str:
         """Makes a server of the old side, as somebody made it years ago."""
+        self._booted = True
         fixed = [{"uuid": self.networks["old"], "fixed_ip": address}]
         body = {"name": name, "imageRef": self.image, "flavorRef": self.flavors[flavor],
                 "networks": fixed, **more}  # fmt: skip
-        return str(self.old.post("compute", "/servers", {"server": body})["server"]["id"])
+        ident = str(self.old.post("compute", "/servers", {"server": body})["server"]["id"])
+        deadline = time.monotonic() + 60
+        while self.old.get("compute", f"/servers/{ident}")["server"]["status"] != "ACTIVE":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} does not come up")
+            time.sleep(0.3)
+        return ident

@@ -101,6 +101,17 @@ class Plane:
         """The processes of the plane, by service."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    @contextlib.contextmanager
+    def second_keystone(self, certificate: Path, key: Path) -> Iterator[str]:
+        """A second door to Keystone, by TLS."""
+        self._launch("keystone-tls", tls=(str(certificate), str(key)))
+        try:
+            yield self.place.url("keystone-tls").replace("http://", "https://")
+        finally:
+            process = self._processes.pop("keystone-tls")
+            process.kill()
+            process.wait(10)
+
     # -- the doors ----------------------------------------------------------------------------
 
     def fault(self, service: str, *faults: dict[str, Any]) -> None:
@@ -288,7 +299,7 @@ class Plane:
         for name in rest:
             self._wait(name)
 
-    def _launch(self, name: str, wait: bool = True) -> None:
+    def _launch(self, name: str, wait: bool = True, tls: tuple[str, ...] = ()) -> None:
         port = self.place.base + PORTS[name]
         log = self.place.home / "state" / "log" / f"{name}.log"
         with log.open("ab") as out:
@@ -296,7 +307,7 @@ class Plane:
                 [
                     *("setpriv", "--pdeathsig", "KILL"),
                     *(str(software.PYTHON), "-m", "tests.lab.cloud.serving"),
-                    *(name, self.place.address, str(port)),
+                    *(name.removesuffix("-tls"), self.place.address, str(port), *tls),
                 ],
                 env=configuration.environment(self.place),
                 cwd=self.place.home,
@@ -325,12 +336,12 @@ def _sockets(folder: str, names: list[str]) -> list[str]:
 
 
 def _claim(address: str, first: int = 15000) -> tuple[int, socket.socket]:
-    """Finds seven free ports in a row, and keeps other planes from finding them as well."""
+    """Finds eight free ports in a row, and keeps other planes from finding them as well."""
     for base in range(first, first + 1000, 10):
         claim = socket.socket(type=socket.SOCK_DGRAM)
         try:
             claim.bind((address, base))
-            for port in range(base, base + 7):
+            for port in range(base, base + 8):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((address, port))

@@ -9,7 +9,7 @@
 //! | [`settings`] | pillar → typed settings |
 //! | [`journal`] | records, their fold, the lock; the only mint of permits |
 //! | [`outside`] | the seam to whoever runs us: questions to hosts, events |
-//! | [`addresses`], [`database`], [`edge`], [`site`] | typed clients, one folder per system; they know no step |
+//! | [`addresses`], [`cloud`], [`database`], [`edge`], [`site`] | typed clients, one folder per system; they know no step |
 //! | [`step`], [`engine`] | the engine; it names no system |
 //! | [`steps`] | one kind of fact per file |
 //! | [`phases`] | settings → graph; order lives only here |
@@ -17,6 +17,7 @@
 //! | `python` | the only place that names `pyo3` |
 
 pub mod addresses;
+pub mod cloud;
 pub mod command;
 pub mod database;
 pub mod drill;

@@ -51,6 +51,12 @@ fn kind_only(found: &str) -> String {
 /// Refuses settings that contradict each other.
 pub(super) fn consistent(settings: &Settings) -> Result<()> {
     addresses_are_unique(settings)?;
+    if let Some(clouds) = &settings.clouds {
+        clouds.consistent()?;
+    }
+    if let Some(prepare) = &settings.prepare {
+        prepare.consistent(settings)?;
+    }
     let databases = &settings.databases;
     let mut named: Vec<(String, Side, &str)> =
         vec![("databases:old:primary".into(), Side::Old, databases.old.primary.as_str())];

@@ -5,15 +5,19 @@
 
 mod addresses;
 mod check;
+mod cloud;
 mod copies;
 mod names;
+mod prepare;
 mod secret;
 mod tripwire;
 mod vhosts;
 
 pub use addresses::{Addresses, Inventory, Link, Range};
+pub use cloud::{Access, CloudDeadlines, Clouds, Login};
 pub use copies::Copy;
 pub use names::Name;
+pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted};
 pub use secret::Secret;
 pub use tripwire::Tripwire;
 pub use vhosts::{Scheme, Vhost};
@@ -90,6 +94,10 @@ pub struct Settings {
     pub vhosts: BTreeMap<String, Vhost>,
     #[serde(default)]
     pub tripwire: Option<Tripwire>,
+    #[serde(default)]
+    pub clouds: Option<Clouds>,
+    #[serde(default)]
+    pub prepare: Option<Prepare>,
     /// SHA-256 over the pillar with the secrets left out.
     #[serde(skip)]
     pub hash: String,
@@ -359,7 +367,7 @@ fn hash(pillar: &Value) -> String {
         match value {
             Value::Object(map) => map
                 .iter()
-                .filter(|(key, _)| !matches!(key.as_str(), "password" | "token"))
+                .filter(|(key, _)| !matches!(key.as_str(), "password" | "token" | "application_credential_secret"))
                 .map(|(key, value)| (key.clone(), without_secrets(value)))
                 .collect(),
             Value::Array(list) => list.iter().map(without_secrets).collect(),

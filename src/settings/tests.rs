@@ -138,3 +138,98 @@ fn a_name_beside_the_cdn_has_a_value_on_either_side() {
     assert_eq!(on("example.org", Side::New), Some(("AAAA".into(), "2001:db8::21".into())));
     assert_eq!(on("www.example.org", Side::New), Some(("CNAME".into(), "b.example.net".into())));
 }
+
+fn with_cloud() -> Value {
+    let mut pillar = pillar();
+    pillar["clouds"] = json!({"new": {"auth": {
+        "auth_url": "https://identity:5000/v3", "username": "migrate", "password": "hunter2", "project_name": "site",
+    }}});
+    pillar["prepare"] = json!({
+        "network": "net", "image": "debian-12", "servers": {"db1": {"vcpus": 4, "ram": 8192, "disk": 80}},
+        "security_groups": {"db": {"rules": [{"protocol": "tcp", "ports": "3306-3307", "from": "db"}]}},
+    });
+    pillar
+}
+
+fn cloud_refusal(change: impl FnOnce(&mut Value)) -> (String, String) {
+    let mut changed = with_cloud();
+    change(&mut changed);
+    refusal(|pillar| *pillar = changed)
+}
+
+#[test]
+fn a_cloud_and_what_it_shall_have_are_read_and_its_secrets_are_not_told() {
+    let settings = Settings::read(&with_cloud()).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let prepare = settings.prepare.unwrap();
+    assert_eq!((prepare.at_once, prepare.allow_smaller, prepare.deadlines.tick), (8, 0, 1_000));
+    assert_eq!(prepare.security_groups["db"].rules[0].ports.as_ref().unwrap().range(), Some((3306, 3307)));
+    let mut credential = with_cloud();
+    credential["clouds"]["new"]["auth"] = json!({"auth_url": "https://identity:5000/v3",
+        "application_credential_id": "id", "application_credential_secret": "hunter2"});
+    let hash = Settings::read(&credential).unwrap().hash;
+    credential["clouds"]["new"]["auth"]["application_credential_secret"] = json!("rotated");
+    assert_eq!(Settings::read(&credential).unwrap().hash, hash);
+}
+
+#[test]
+fn half_a_login_is_refused() {
+    for (key, value) in [("username", Value::Null), ("password", Value::Null), ("project_name", Value::Null)] {
+        let (path, _) = cloud_refusal(|pillar| pillar["clouds"]["new"]["auth"][key] = value);
+        assert_eq!(path, "migrate:clouds:new:auth");
+    }
+    let (path, words) = cloud_refusal(|pillar| pillar["clouds"]["new"]["cloud"] = json!("entry"));
+    assert_eq!(path, "migrate:clouds:new");
+    assert!(words.contains("one of them"), "{words}");
+    let (path, _) = cloud_refusal(|pillar| pillar["clouds"]["new"]["interface"] = json!("private"));
+    assert_eq!(path, "migrate:clouds:new:interface");
+    let (path, _) = cloud_refusal(|pillar| pillar["clouds"] = json!({}));
+    assert_eq!(path, "migrate:clouds:new");
+}
+
+#[test]
+fn a_cloud_alone_is_read_with_the_same_paths() {
+    let alone = json!({"clouds": {"new": {"auth": {"auth_url": "x", "user": "y"}}}});
+    assert!(
+        matches!(Clouds::read(&alone), Err(Error::Settings { path, .. }) if path == "migrate:clouds:new:auth:user")
+    );
+    assert!(matches!(Clouds::read(&json!({})), Err(Error::Settings { path, .. }) if path == "migrate:clouds"));
+    assert!(Clouds::read(&json!({"clouds": {"old": {"cloud": "entry"}}})).is_ok());
+}
+
+#[test]
+fn servers_that_cannot_be_are_refused() {
+    let servers = |pillar: &mut Value, server: Value| pillar["prepare"]["servers"] = server;
+    let (path, _) = cloud_refusal(|pillar| servers(pillar, json!({"db9": {"vcpus": 1, "ram": 1}})));
+    assert_eq!(path, "migrate:prepare:servers:db9");
+    let (path, _) = cloud_refusal(|pillar| servers(pillar, json!({"db1": {"vcpus": 0, "ram": 1}})));
+    assert_eq!(path, "migrate:prepare:servers:db1");
+    let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["image"] = Value::Null);
+    assert_eq!(path, "migrate:prepare:servers:db1:image");
+    let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["at_once"] = json!(0));
+    assert_eq!(path, "migrate:prepare:at_once");
+    let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["allow_smaller"] = json!(90));
+    assert_eq!(path, "migrate:prepare:allow_smaller");
+    let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["site"] = json!("two words"));
+    assert_eq!(path, "migrate:prepare:site");
+    let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["apart"] = json!({"a": ["db2"]}));
+    assert_eq!(path, "migrate:prepare:apart:a");
+    let (path, words) = cloud_refusal(|pillar| pillar["prepare"]["apart"] = json!({"a": ["db1"], "b": ["db1"]}));
+    assert_eq!(path, "migrate:prepare:apart:b");
+    assert!(words.contains("in a already"), "{words}");
+}
+
+#[test]
+fn rules_that_let_nobody_in_are_refused() {
+    for (rule, key) in [
+        (json!({"protocol": "tcp", "ports": "90-80", "from": "0.0.0.0/0"}), "ports"),
+        (json!({"protocol": "tcp", "ports": "http", "from": "0.0.0.0/0"}), "ports"),
+        (json!({"ports": 80, "from": "0.0.0.0/0"}), "protocol"),
+        (json!({"protocol": "icmp", "ports": 80, "from": "0.0.0.0/0"}), "protocol"),
+        (json!({"from": "everybody"}), "from"),
+        (json!({"from": "10.0.0.0/33"}), "from"),
+    ] {
+        let (path, _) = cloud_refusal(|pillar| pillar["prepare"]["security_groups"]["db"]["rules"] = json!([rule]));
+        assert_eq!(path, format!("migrate:prepare:security_groups:db:rules:0:{key}"));
+    }
+}

@@ -1,0 +1,265 @@
+//! What the old side consists of: the words of several sources about each node, merged.
+//!
+//! Invariant: pure functions. Where two sources disagree the first one's word is taken, and both are told.
+
+use super::{Flavor, Server, Subnet};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What one source says of one node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Known {
+    pub private: Option<IpAddr>,
+    pub public: Option<IpAddr>,
+    pub minion: Option<String>,
+    pub vcpus: Option<u32>,
+    /// MiB.
+    pub ram: Option<u64>,
+    /// GiB.
+    pub disk: Option<u64>,
+    pub image: Option<String>,
+    pub key_pair: Option<String>,
+    pub availability_zone: Option<String>,
+    pub security_groups: Vec<String>,
+}
+
+/// What one source says, by node.
+pub type Source = BTreeMap<String, Known>;
+
+/// What came of the sources.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Inventory {
+    pub nodes: BTreeMap<String, Known>,
+    /// What sources say against each other, in sentences.
+    pub disagreements: Vec<String>,
+    /// Nodes that the pillar leaves where they are.
+    pub left: Vec<String>,
+}
+
+/// Reads the servers of a cloud as a source; a server's name up to the first dot is its node's.
+pub fn of_servers(servers: &[Server], flavors: &[Flavor]) -> Source {
+    servers
+        .iter()
+        .map(|server| {
+            let flavor = flavors.iter().find(|flavor| flavor.id == server.flavor);
+            let known = Known {
+                private: server.addresses.first().copied(),
+                public: server.floating.first().copied(),
+                minion: None,
+                vcpus: flavor.map(|flavor| flavor.vcpus),
+                ram: flavor.map(|flavor| flavor.ram),
+                disk: flavor.map(|flavor| flavor.disk),
+                image: server.image.clone(),
+                key_pair: server.key_pair.clone(),
+                availability_zone: server.availability_zone.clone(),
+                security_groups: server.security_groups.clone(),
+            };
+            (node_of(&server.name), known)
+        })
+        .collect()
+}
+
+/// Reads what minions say of themselves as a source, by the node whose minion each is.
+pub fn of_grains(grains: &BTreeMap<String, Value>, node_of_minion: &BTreeMap<String, String>) -> Source {
+    grains
+        .iter()
+        .map(|(minion, grains)| {
+            let number = |key: &str| grains.get(key).and_then(Value::as_u64);
+            let private = grains
+                .get("ipv4")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(|address| address.as_str()?.parse::<IpAddr>().ok())
+                .find(|address| !address.is_loopback());
+            let known = Known {
+                private,
+                minion: Some(minion.clone()),
+                vcpus: number("num_cpus").and_then(|count| u32::try_from(count).ok()),
+                ram: number("mem_total"),
+                ..Known::default()
+            };
+            (node_of_minion.get(minion).cloned().unwrap_or_else(|| node_of(minion)), known)
+        })
+        .collect()
+}
+
+fn node_of(name: &str) -> String {
+    name.split('.').next().unwrap_or(name).to_owned()
+}
+
+/// Merges what sources say; the first that says anything of a field has it.
+pub fn merged(sources: &[(&str, Source)], leave: &[String]) -> Inventory {
+    let names: BTreeSet<&String> = sources.iter().flat_map(|(_, source)| source.keys()).collect();
+    let mut inventory = Inventory::default();
+    for name in names {
+        if leave.contains(name) {
+            inventory.left.push(name.clone());
+            continue;
+        }
+        let said: Vec<(&str, &Known)> =
+            sources.iter().filter_map(|(word, source)| Some((*word, source.get(name)?))).collect();
+        for (word, source) in sources {
+            if !source.is_empty() && !source.contains_key(name) {
+                let by: Vec<&str> = said.iter().map(|(word, _)| *word).collect();
+                inventory.disagreements.push(format!("{name}: known by {}, not by {word}", by.join(" and ")));
+            }
+        }
+        let mut field = Field { name, said: &said, disagreements: &mut inventory.disagreements };
+        let known = Known {
+            private: field.first("private address", |known| known.private, |one, other| one == other),
+            public: field.first("public address", |known| known.public, |one, other| one == other),
+            minion: field.first("minion", |known| known.minion.clone(), |one, other| one == other),
+            vcpus: field.first("vCPU", |known| known.vcpus, |one, other| one == other),
+            // A kernel keeps some of the RAM for itself.
+            ram: field.first(
+                "RAM (MiB)",
+                |known| known.ram,
+                |one, other| one.abs_diff(*other) * 100 <= (*one).max(*other) * 8,
+            ),
+            disk: field.first("disk (GiB)", |known| known.disk, |one, other| one == other),
+            image: field.first("image", |known| known.image.clone(), |_, _| true),
+            key_pair: field.first("key pair", |known| known.key_pair.clone(), |one, other| one == other),
+            availability_zone: field.first("zone", |known| known.availability_zone.clone(), |_, _| true),
+            security_groups: said.first().map(|(_, known)| known.security_groups.clone()).unwrap_or_default(),
+        };
+        inventory.nodes.insert(name.clone(), known);
+    }
+    inventory
+}
+
+struct Field<'a> {
+    name: &'a str,
+    said: &'a [(&'a str, &'a Known)],
+    disagreements: &'a mut Vec<String>,
+}
+
+impl Field<'_> {
+    fn first<T: std::fmt::Display>(
+        &mut self,
+        what: &str,
+        read: impl Fn(&Known) -> Option<T>,
+        same: impl Fn(&T, &T) -> bool,
+    ) -> Option<T> {
+        let mut all = self.said.iter().filter_map(|(word, known)| Some((*word, read(known)?)));
+        let (word, first) = all.next()?;
+        for (other_word, other) in all {
+            if !same(&first, &other) {
+                let sentence = format!("{}: {what} is {first} by {word}, {other} by {other_word}", self.name);
+                self.disagreements.push(sentence);
+            }
+        }
+        Some(first)
+    }
+}
+
+/// Writes an inventory as pillar: the nodes of both sides, and the servers to be made.
+///
+/// `new` is what the pillar says of the new side already; addresses that nobody says are taken from the subnets.
+pub fn proposed(inventory: &Inventory, new: &Source, subnets: &[Subnet], taken: &BTreeSet<IpAddr>) -> Value {
+    let mut taken: BTreeSet<IpAddr> = taken.clone();
+    taken.extend(new.values().filter_map(|known| known.private));
+    let (mut old_nodes, mut new_nodes, mut servers) = (Map::new(), Map::new(), Map::new());
+    for (name, known) in &inventory.nodes {
+        let mut node = Map::new();
+        put(&mut node, "private", known.private);
+        put(&mut node, "public", known.public);
+        put(&mut node, "minion", known.minion.clone());
+        old_nodes.insert(name.clone(), Value::Object(node));
+        let said = new.get(name);
+        let mut node = Map::new();
+        let private = said.and_then(|known| known.private).or_else(|| free(known.private, subnets, &mut taken));
+        put(&mut node, "private", private);
+        put(&mut node, "public", said.and_then(|known| known.public));
+        let minion = said.and_then(|known| known.minion.clone()).unwrap_or_else(|| format!("new-{name}"));
+        put(&mut node, "minion", Some(minion));
+        new_nodes.insert(name.clone(), Value::Object(node));
+        let mut server = Map::new();
+        put(&mut server, "vcpus", known.vcpus);
+        put(&mut server, "ram", known.ram);
+        put(&mut server, "disk", known.disk);
+        put(&mut server, "key_pair", known.key_pair.clone());
+        let groups: Vec<&String> = known.security_groups.iter().filter(|group| *group != "default").collect();
+        put(&mut server, "security_groups", Some(groups).filter(|groups| !groups.is_empty()));
+        servers.insert(name.clone(), Value::Object(server));
+    }
+    json!({"nodes": {"old": old_nodes, "new": new_nodes}, "prepare": {"servers": servers}})
+}
+
+fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
+    if let Some(value) = value {
+        map.insert(key.to_owned(), json!(value));
+    }
+}
+
+/// Finds a free address, with the same last part as the old one's where that is free.
+fn free(old: Option<IpAddr>, subnets: &[Subnet], taken: &mut BTreeSet<IpAddr>) -> Option<IpAddr> {
+    for subnet in subnets {
+        for (first, last) in &subnet.pools {
+            let (IpAddr::V4(first), IpAddr::V4(last)) = (first, last) else { continue };
+            let (first, last) = (u32::from(*first), u32::from(*last));
+            let same = match old {
+                Some(IpAddr::V4(old)) => {
+                    [(first & 0xffff_ff00) | (u32::from(old) & 0xff)].into_iter().find(|at| (first..=last).contains(at))
+                }
+                _ => None,
+            };
+            for at in same.into_iter().chain(first..=last) {
+                let address = IpAddr::V4(at.into());
+                if Some(address) != subnet.gateway && taken.insert(address) {
+                    return Some(address);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(address: &str, vcpus: u32, ram: u64) -> Known {
+        Known { private: address.parse().ok(), vcpus: Some(vcpus), ram: Some(ram), ..Known::default() }
+    }
+
+    fn source(nodes: &[(&str, Known)]) -> Source {
+        nodes.iter().map(|(name, known)| ((*name).to_owned(), known.clone())).collect()
+    }
+
+    #[test]
+    fn the_first_source_s_word_is_taken_and_every_disagreement_told() {
+        let api = source(&[("db1", known("10.70.0.11", 4, 8192)), ("stray", known("10.70.0.99", 1, 512))]);
+        let grains = source(&[("db1", known("10.70.0.11", 4, 7962)), ("app1", known("10.70.0.21", 2, 2000))]);
+        let pillar = source(&[("db1", Known { private: "10.70.0.12".parse().ok(), ..Known::default() })]);
+        let found = merged(&[("the API", api), ("grains", grains), ("the pillar", pillar)], &["stray".into()]);
+        assert_eq!(found.nodes["db1"].ram, Some(8192));
+        assert_eq!(found.left, ["stray"]);
+        assert_eq!(
+            found.disagreements,
+            [
+                "app1: known by grains, not by the API",
+                "app1: known by grains, not by the pillar",
+                "db1: private address is 10.70.0.11 by the API, 10.70.0.12 by the pillar",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_proposal_keeps_last_parts_of_addresses_and_takes_nobody_s() {
+        let nodes =
+            [("a", known("10.70.0.11", 1, 1)), ("b", known("10.71.0.11", 1, 1)), ("c", known("10.70.0.1", 1, 1))];
+        let inventory = merged(&[("the API", source(&nodes))], &[]);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let subnet =
+            Subnet::of("net", "10.80.0.0/24", Some(address("10.80.0.1")), address("10.80.0.2"), address("10.80.0.254"));
+        let proposal = proposed(&inventory, &Source::new(), &[subnet], &BTreeSet::from([address("10.80.0.2")]));
+        let new = |name: &str| proposal["nodes"]["new"][name]["private"].as_str().unwrap().to_owned();
+        assert_eq!(new("a"), "10.80.0.11");
+        assert_eq!(new("b"), "10.80.0.3");
+        assert_eq!(new("c"), "10.80.0.4");
+        assert_eq!(proposal["prepare"]["servers"]["a"], json!({"vcpus": 1, "ram": 1}));
+    }
+}

@@ -80,7 +80,7 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Settings { hint, .. } => hint.clone(),
-            Self::Refused(_) => "mend each finding, then look again: salt-run migrate.preflight".into(),
+            Self::Refused(_) => "mend each finding, then look again: salt-run migrate.preflight, or salt-run migrate.preflight prepare".into(),
             Self::Remote { system, .. } => {
                 format!("see that {system} answers, then run the same command again: it goes on where it stopped")
             }

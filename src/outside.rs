@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::journal::Permit;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,6 +38,10 @@ pub enum Ask {
     Pillar { hosts: Vec<String> },
     /// Waits until the second process that watches this one is ready.
     Guard,
+    /// Makes a key for a new host, has it accepted, and writes what the host runs at its first boot, in base64.
+    UserData { host: String, masters: Vec<String>, commands: Vec<String> },
+    /// Names those of some hosts whose keys are accepted already, and were not made for a new host.
+    Known { hosts: Vec<String> },
 }
 
 /// What travels to the outside.
@@ -96,6 +101,32 @@ impl Outside {
         hosts.iter().map(|host| Ok((host.clone(), of(host)?))).collect()
     }
 
+    /// Returns what a new host runs at its first boot, in base64; its key is accepted from then on.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where the key cannot be made or accepted.
+    pub async fn user_data(
+        &self,
+        _permit: &Permit,
+        host: &str,
+        masters: &[String],
+        commands: &[String],
+    ) -> Result<String> {
+        let ask = Ask::UserData { host: host.to_owned(), masters: masters.to_vec(), commands: commands.to_vec() };
+        let answer = self.ask(ask).await.map_err(|problem| Error::remote(host, problem))?;
+        answer.as_str().map(str::to_owned).ok_or_else(|| Error::remote(host, "there is no user data for it"))
+    }
+
+    /// Names those hosts whose keys somebody else had accepted.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where it cannot be found out.
+    pub async fn known(&self, hosts: &[String]) -> Result<Vec<String>> {
+        let ask = Ask::Known { hosts: hosts.to_vec() };
+        let answer = self.ask(ask).await.map_err(|problem| Error::remote("the controller's keys", problem))?;
+        serde_json::from_value(answer).map_err(|error| Error::remote("the controller's keys", error))
+    }
+
     async fn ask(&self, ask: Ask) -> std::result::Result<Value, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "nobody answers questions".to_owned();
@@ -109,17 +140,24 @@ impl Outside {
     /// [`Error::Remote`] where a host does not answer: silence is never taken for success.
     pub async fn call(&self, hosts: &[String], calls: Vec<Call>, seconds: u64) -> Result<BTreeMap<String, Said>> {
         let functions: Vec<&str> = calls.iter().map(|call| call.function).collect();
+        let names = functions.join(", ");
+        let answers = self.call_some(hosts, calls, seconds).await?;
+        match hosts.iter().find(|host| !answers.contains_key(*host)) {
+            Some(silent) => Err(Error::remote(silent, format!("did not answer {names} within {seconds} s"))),
+            None => Ok(answers),
+        }
+    }
+
+    /// Calls functions as [`Outside::call`] does, and returns what those said who answered.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where nobody could be asked.
+    pub async fn call_some(&self, hosts: &[String], calls: Vec<Call>, seconds: u64) -> Result<BTreeMap<String, Said>> {
+        let count = calls.len();
         let ask = Ask::Call { hosts: hosts.to_vec(), calls, seconds };
         let answer = self.ask(ask).await.map_err(|problem| Error::remote("hosts", problem))?;
-        let mut answers = BTreeMap::new();
-        for host in hosts {
-            let said = answer.get(host).and_then(Value::as_array).filter(|said| said.len() == functions.len());
-            let Some(said) = said else {
-                return Err(Error::remote(host, format!("did not answer {} within {seconds} s", functions.join(", "))));
-            };
-            answers.insert(host.clone(), said.iter().map(one).collect());
-        }
-        Ok(answers)
+        let said = |host: &String| answer.get(host).and_then(Value::as_array).filter(|said| said.len() == count);
+        Ok(hosts.iter().filter_map(|host| Some((host.clone(), said(host)?.iter().map(one).collect()))).collect())
     }
 }
 

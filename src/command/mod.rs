@@ -3,6 +3,7 @@
 //! Invariant: what comes out is plain data without secrets.
 
 mod addresses;
+mod cloud;
 mod edge;
 mod report;
 mod status;
@@ -31,12 +32,18 @@ use serde_json::{Value, json};
 /// | `edge.status` | `service` | how services stand, with their copies |
 /// | `addresses.…`, `site.…` | | see `addresses.rs` |
 /// | `database.wait` | `server`, `position`, `milliseconds` | whether it has everything up to there |
+/// | `cloud.check` | | what stands between us and the clouds |
+/// | `cloud.flavors` | | the best flavors of each server, and why not the others |
+/// | `cloud.inventory` | `grains` | what the old side consists of, proposed as pillar |
 ///
 /// # Errors
 /// Whatever stood in the way; a run that failed is an error only in `verdict` and `error` of what is returned.
 pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Outside) -> Result<Value> {
     if command.starts_with("addresses.") || command.starts_with("site.") {
         return addresses::run(command, pillar, arguments, outside).await;
+    }
+    if let Some(answer) = cloud::run(command, pillar, arguments, outside).await? {
+        return Ok(answer);
     }
     let settings = Settings::read(pillar)?;
     let phase = || Phase::named(arguments.get("phase").and_then(Value::as_str).unwrap_or_default());

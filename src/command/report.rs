@@ -67,15 +67,18 @@ async fn document(settings: &Settings, report: &Report) -> Value {
         (Some(fence), Some(promotion)) if promoted_here => Some((promotion.seen_at - fence.seen_at) * 1000.0),
         _ => None,
     };
+    let prepared = report.phase == "prepare";
     let servers = Servers::new(settings);
-    let asked = servers.all().iter().map(|server| async move { (server.name.clone(), server.status().await) });
+    // The databases have no part in it, and may not be there yet.
+    let asked: &[_] = if prepared { &[] } else { servers.all() };
+    let asked = asked.iter().map(|server| async move { (server.name.clone(), server.status().await) });
     let mut versions: Map<String, Value> = join_all(asked)
         .await
         .into_iter()
         .map(|(name, status)| (name, status.map_or(Value::Null, |status| Value::String(status.version))))
         .collect();
     versions.insert("saltext-migrate".into(), env!("CARGO_PKG_VERSION").into());
-    json!({
+    let mut document = json!({
         "runs": [{
             "run": report.run,
             "direction": report.phase,
@@ -92,7 +95,11 @@ async fn document(settings: &Settings, report: &Report) -> Value {
         "versions": versions,
         "rtt_ms": timing.map(|timing| timing.round_trip_ms),
         "settings_hash": settings.hash,
-    })
+    });
+    if prepared {
+        document["runs"][0]["servers"] = super::cloud::servers(report);
+    }
+    document
 }
 
 fn evidence<E: DeserializeOwned>(report: &Report, step: &str) -> Option<E> {

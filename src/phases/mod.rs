@@ -5,6 +5,7 @@
 mod break_glass;
 mod edge;
 mod guard;
+mod prepare;
 pub mod remap;
 mod role;
 mod transfer;
@@ -18,11 +19,14 @@ use crate::settings::{Settings, Side};
 use std::time::Duration;
 
 pub use guard::watch;
+pub use prepare::project;
 pub use transfer::ids;
 
 /// A phase of the migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// The new side's servers.
+    Prepare,
     /// From the old side to the new.
     Flip,
     /// And all the way back, after writes too.
@@ -44,6 +48,7 @@ impl Phase {
     /// [`Error::Settings`] where no phase has the name.
     pub fn named(name: &str) -> Result<Self> {
         match name {
+            "prepare" => Ok(Self::Prepare),
             "flip" => Ok(Self::Flip),
             "revert" => Ok(Self::Revert),
             "copy" => Ok(Self::Copy),
@@ -53,7 +58,7 @@ impl Phase {
             other => Err(Error::Settings {
                 path: "phase".into(),
                 found: format!("{other:?}"),
-                expected: "flip or revert".into(),
+                expected: "prepare, flip or revert".into(),
                 hint: "for example: salt-run migrate.plan flip".into(),
             }),
         }
@@ -62,6 +67,7 @@ impl Phase {
     /// Returns the phase's name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Prepare => "prepare",
             Self::Flip => "flip",
             Self::Revert => "revert",
             Self::Copy => "copy",
@@ -81,6 +87,7 @@ impl Phase {
 
     fn graph_on(self, settings: &Settings, servers: &Servers, outside: &Outside, guarded: bool) -> Result<Graph> {
         match self {
+            Self::Prepare => prepare::graph(self.name(), settings, outside),
             Self::Flip => transfer::graph(self.name(), settings, servers, outside, Side::Old, guarded),
             Self::Revert => transfer::graph(self.name(), settings, servers, outside, Side::New, guarded),
             _ => self.of_edge(settings, outside, None),
@@ -92,7 +99,7 @@ impl Phase {
         edge::known(settings, only)?;
         let mut graph = Graph::new(self.name());
         match self {
-            Self::Flip | Self::Revert => return self.graph(settings, outside, false),
+            Self::Prepare | Self::Flip | Self::Revert => return self.graph(settings, outside, false),
             Self::Copy => edge::add_copies(&mut graph, settings, outside, only)?,
             Self::RemoveCopies => edge::add_removals(&mut graph, settings, outside, only)?,
             Self::Stage => return edge::staging(self.name(), settings, outside, only, false),

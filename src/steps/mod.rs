@@ -3,6 +3,7 @@
 mod arrival;
 mod caught_up;
 pub mod checks;
+pub mod cloud;
 mod decision;
 mod domain;
 mod drain;

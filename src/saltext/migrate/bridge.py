@@ -8,10 +8,12 @@ never leave, for Salt's runner steps take one for success.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import salt.client
@@ -19,12 +21,15 @@ import salt.config
 import salt.utils.event
 from salt.exceptions import CommandExecutionError
 
-from saltext.migrate import _native
+from saltext.migrate import _native, newcomer
 from saltext.migrate.guard import Guard, watching
 
 log = logging.getLogger(__name__)
 
 Dunders = dict[str, Any]
+
+# The phases that keep writers out for a while, so that somebody has to watch.
+FENCING = ("flip", "revert")
 
 # Commands whose first argument is a target, for searches that must tell a target from an address.
 TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
@@ -95,6 +100,9 @@ def run(
             return json.dumps(guard is not None and guard.wait())
         if asked["ask"] == "pillar":
             return json.dumps(_pillars(functions or {}, asked["hosts"]), default=str)
+        if asked["ask"] in ("user-data", "known"):
+            folder = json.loads(settings).get("state_dir", "/var/lib/saltext-migrate")
+            return json.dumps(newcomer.answer(opts, Path(folder), asked))
         return _ask(opts, asked)
 
     with _progress(opts, announce) as tell:
@@ -106,7 +114,7 @@ def _guarded(
     command: str, arguments: dict[str, Any], settings: str, opts: Dunders
 ) -> Iterator[Guard | None]:
     """Have a guard for whatever may fence something."""
-    if command != "apply":
+    if command != "apply" or arguments["phase"] not in FENCING:
         yield None
         return
     arguments["guarded"] = True
@@ -117,8 +125,12 @@ def _guarded(
 def _settings(opts: Dunders, pillar: Dunders, functions: Dunders) -> Any:
     """Find the pillar key ``migrate``; a direct ``salt-run`` has no pillar, so it is compiled here."""
     found = pillar.get("migrate") if pillar else None
-    if found is None and "pillar.show_pillar" in functions:
-        compiled = functions["pillar.show_pillar"](opts["id"])
+    show = functions.get("pillar.show_pillar")
+    if show is None and opts.get("__role") == "master" and "saltutil.runner" in functions:
+        # An execution module that a runner called, by `salt-run salt.cmd`.
+        show = functools.partial(_by_runner, functions["saltutil.runner"])
+    if found is None and show is not None:
+        compiled = show(opts["id"])
         if compiled.get("_errors"):
             raise CommandExecutionError(
                 "the pillar does not render: "
@@ -127,6 +139,10 @@ def _settings(opts: Dunders, pillar: Dunders, functions: Dunders) -> Any:
             )
         found = compiled.get("migrate")
     return _resolved(found, opts)
+
+
+def _by_runner(runner: Callable[..., Any], minion: str) -> Any:
+    return runner("pillar.show_pillar", arg=[minion])
 
 
 def _resolved(value: Any, opts: Dunders) -> Any:

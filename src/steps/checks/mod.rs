@@ -2,12 +2,16 @@
 //!
 //! Invariant: a check reads only, and gathers everything it finds before anybody is told.
 
+mod cloud;
 mod configuration;
 mod copies;
 mod edge;
+mod fleet;
 mod hosts;
+mod keys;
 mod likeness;
 mod names;
+mod network;
 mod privileges;
 mod topology;
 mod transactions;
@@ -15,12 +19,16 @@ mod tripwire;
 mod versions;
 mod workload;
 
+pub use cloud::{CloudReached, reached};
 pub use configuration::Configuration;
 pub use copies::CopiesReady;
 pub use edge::EdgeReady;
+pub use fleet::FleetFits;
 pub use hosts::Hosts;
+pub use keys::KeysFree;
 pub use likeness::Likeness;
 pub use names::{Moved, NamesBeside};
+pub use network::NetworkReady;
 pub use privileges::Privileges;
 pub use topology::Topology;
 pub use transactions::Transactions;

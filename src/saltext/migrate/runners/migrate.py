@@ -62,7 +62,7 @@ def plan(phase: str = "flip") -> Any:
     Look at the world and show what a phase would change in it. Nothing is written.
 
     phase
-        ``flip`` (default) or ``revert``.
+        ``prepare``, ``flip`` (default) or ``revert``.
 
     Returns ``changes`` (each with ``step``, ``old``, ``new``, ``after``), ``findings``, ``unchanged`` and ``refused``.
     Raises an error where a server cannot be asked.
@@ -83,7 +83,7 @@ def preflight(phase: str = "flip") -> Any:
     Gather everything that stands against a phase, all at once. Nothing is written.
 
     phase
-        ``flip`` (default) or ``revert``.
+        ``prepare``, ``flip`` (default) or ``revert``.
 
     Returns the findings, each with ``id``, ``topic``, ``subject``, ``found``, ``mend``, ``blocking`` and ``forceable``;
     the exit code is 1 where any blocks.
@@ -96,6 +96,23 @@ def preflight(phase: str = "flip") -> Any:
     """
     planned = _call("plan", phase=phase)
     return _with_code(planned["findings"], 1 if planned["refused"] else 0)
+
+
+@_clean
+def prepare() -> Any:
+    """
+    Build what the new cloud is to have: security groups, key pairs, ports, servers.
+
+    What is there already, from a run that died or stopped, is taken over. Returns what was done, by step; the exit code
+    is 0 only where every server is up in the end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.prepare
+    """
+    return _carried(_call("apply", phase="prepare"))
 
 
 @_clean

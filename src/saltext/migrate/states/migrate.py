@@ -31,6 +31,21 @@ def __virtual__() -> str:
     return __virtualname__
 
 
+def prepared(name: str, **unknown: Any) -> dict[str, Any]:
+    """
+    Ensure that the new cloud has its servers, and what they need.
+
+    name
+        Any text; it names the state.
+
+    .. code-block:: yaml
+
+        prepare:
+          migrate.prepared: []
+    """
+    return _state(name, "prepare", None, "", unknown)
+
+
 def flipped(
     name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
 ) -> dict[str, Any]:

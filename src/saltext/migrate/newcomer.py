@@ -1,0 +1,126 @@
+"""
+The minion of a host that does not exist yet: its key, accepted beforehand, and what the host runs at its first boot.
+
+The private half leaves here once, inside the user data; a copy of the public half is kept in the migration's own
+folder, so that a key of ours is told from one that somebody else had accepted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import salt.utils.crypt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from salt.exceptions import CommandExecutionError
+
+Dunders = dict[str, Any]
+
+BITS = 2048
+# An image brings its minion; it only has to read what was written for it.
+FIRST_BOOT = ["systemctl enable salt-minion.service", "systemctl restart salt-minion.service"]
+
+
+def answer(opts: Dunders, folder: Path, asked: dict[str, Any]) -> Any:
+    """Answer one question of the engine about a new host."""
+    if asked["ask"] == "known":
+        return [host for host in asked["hosts"] if _somebody_elses(opts, folder, host)]
+    return user_data(opts, folder, asked["host"], asked["masters"], asked["commands"])
+
+
+def user_data(
+    opts: Dunders, folder: Path, host: str, masters: list[str], commands: list[str]
+) -> str:
+    """
+    Make and accept a key for a minion, and return its cloud-config in base64.
+
+    opts
+        The master's configuration.
+    folder
+        Where the copy of the public half is kept.
+    host
+        The minion's id.
+    masters
+        Whom the minion obeys; empty means the name ``salt``.
+    commands
+        Shell lines to run once it is configured; empty restarts the minion of the image.
+    """
+    private, public = _key_pair()
+    config: dict[str, Any] = {"id": host}
+    if masters:
+        config["master"] = masters[0] if len(masters) == 1 else masters
+    if len(masters) < 2:
+        # With several masters a minion takes one fingerprint for all, so it could only know one of them.
+        config["master_finger"] = _fingerprint(opts)
+    first = "#cloud-config\n" + json.dumps(
+        {
+            "write_files": [
+                _file("/etc/salt/minion.d/90-saltext-migrate.conf", json.dumps(config), "0644"),
+                _file("/etc/salt/pki/minion/minion.pem", private, "0400"),
+                _file("/etc/salt/pki/minion/minion.pub", public, "0644"),
+            ],
+            "runcmd": [["sh", "-c", line] for line in commands or FIRST_BOOT],
+        }
+    )
+    # Kept first: a key that is accepted and not known as ours would be in our own way.
+    _write(folder / "newcomers" / host, public, 0o600)
+    _write(_accepted(opts, host), public, 0o644)
+    return base64.b64encode(first.encode()).decode()
+
+
+def _somebody_elses(opts: Dunders, folder: Path, host: str) -> bool:
+    accepted, ours = _accepted(opts, host), folder / "newcomers" / host
+    if not accepted.exists():
+        return False
+    return not ours.exists() or ours.read_text() != accepted.read_text()
+
+
+def _accepted(opts: Dunders, host: str) -> Path:
+    # It becomes a file name.
+    if not re.fullmatch(r"[\w.-]{1,250}", host) or host.startswith("."):
+        raise CommandExecutionError(f"{host!r} is no minion id\nhint: correct it in migrate:nodes")
+    return Path(opts["pki_dir"], "minions", host)
+
+
+def _fingerprint(opts: Dunders) -> str:
+    path = Path(opts["pki_dir"], "master.pub")
+    if not path.exists():
+        raise CommandExecutionError(
+            f"there is no {path}, so a new minion could not know its master\n"
+            "hint: start the Salt master once, it makes its key"
+        )
+    return str(salt.utils.crypt.pem_finger(path=str(path), sum_type=opts["hash_type"]))
+
+
+def _key_pair() -> tuple[str, str]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private.decode(), public.decode()
+
+
+def _file(path: str, content: str, mode: str) -> dict[str, str]:
+    return {"path": path, "content": content, "permissions": mode}
+
+
+def _write(path: Path, content: str, mode: int) -> None:
+    """Write a file by rename, as whoever owns its folder: the master reads it as its own user."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.saltext-migrate")
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        file.write(content)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(half, owner.st_uid, owner.st_gid)
+    half.rename(path)

@@ -1,0 +1,139 @@
+//! Whether every server gets a flavor and an image, and all of them fit into the project.
+
+use super::{Notes, Topic};
+use crate::cloud::{Limit, Status};
+use crate::error::{Error, Result};
+use crate::event::Finding;
+use crate::settings::Wanted;
+use crate::steps::cloud::Project;
+use std::rc::Rc;
+
+/// Flavors, images, zones, and the limits of the project.
+pub struct FleetFits(pub Rc<Project>);
+
+/// What the servers that are not there yet will take.
+#[derive(Default)]
+struct Sum {
+    servers: u64,
+    vcpus: u64,
+    ram: u64,
+}
+
+impl Topic for FleetFits {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("fleet");
+        let project = &self.0;
+        let servers = project.cloud.servers().await?;
+        let zones = project.cloud.availability_zones().await?;
+        let mut sum = Sum::default();
+        for (node, wanted) in &project.prepare.servers {
+            if let Some(zone) = wanted.availability_zone.as_ref().filter(|zone| !zones.contains(zone)) {
+                let found = format!("there is no availability zone {zone}; open are {}", zones.join(", "));
+                notes.block(node, found, format!("correct migrate:prepare:servers:{node}:availability_zone"));
+            }
+            let ours = project.ours(node, &servers);
+            match ours.first() {
+                None => self.new_server(&mut notes, node, wanted, &mut sum).await?,
+                Some(server) => {
+                    self.standing_server(&mut notes, node, wanted, &server.flavor).await?;
+                    if server.status == Status::Error {
+                        let fault = server.fault.clone().unwrap_or_else(|| "no reason is given".into());
+                        notes.warn(node, format!("its server is in error: {fault}"), "it is made again by the run");
+                    } else if server.status == Status::Other {
+                        let found = format!("its server {} is {}", server.id, server.word);
+                        notes.block(node, found, "start it, or delete it to have it made anew");
+                    }
+                    if ours.iter().filter(|server| server.status == Status::Active).count() > 1 {
+                        let ids: Vec<&str> = ours.iter().map(|server| server.id.as_str()).collect();
+                        let found = format!("{} servers carry its mark: {}", ids.len(), ids.join(", "));
+                        notes.block(node, found, "delete all but one");
+                    }
+                }
+            }
+        }
+        if sum.servers > 0 {
+            let limits = project.cloud.limits().await?;
+            for (what, asked, limit) in [
+                ("instances", sum.servers, limits.instances),
+                ("cores", sum.vcpus, limits.cores),
+                ("ram (MiB)", sum.ram, limits.ram),
+            ] {
+                within(&mut notes, what, asked, limit);
+            }
+        }
+        Ok(notes.findings)
+    }
+}
+
+fn within(notes: &mut Notes, what: &str, asked: u64, limit: Limit) {
+    if let Some(most) = limit.most
+        && limit.used + asked > most
+    {
+        let found = format!("the project may have {most}, has {}, and {asked} more are asked for", limit.used);
+        notes.block(what, found, format!("have the quota raised by {}", limit.used + asked - most));
+    }
+}
+
+impl FleetFits {
+    async fn new_server(&self, notes: &mut Notes, node: &str, wanted: &Wanted, sum: &mut Sum) -> Result<()> {
+        let project = &self.0;
+        let image = match project.image(node, wanted).await {
+            Ok(image) => Some(image),
+            Err(Error::Settings { found, expected, hint, .. }) => {
+                notes.block(node, format!("its image is {found}, expected {expected}"), hint);
+                None
+            }
+            Err(other) => return Err(other),
+        };
+        let matched = project.flavor(wanted, image.as_ref()).await?;
+        let Some(chosen) = matched.chosen() else {
+            let found = format!(
+                "no flavor has {} vCPU, {} MiB and {} GiB; {}",
+                wanted.vcpus,
+                wanted.ram,
+                wanted.disk,
+                matched.misses()
+            );
+            let mend = format!(
+                "ask for a flavor, set migrate:prepare:allow_smaller, or name one in migrate:prepare:servers:{node}:flavor"
+            );
+            notes.block(node, found, mend);
+            return Ok(());
+        };
+        let flavors = project.cloud.flavors().await?;
+        if let Some(flavor) = flavors.iter().find(|flavor| flavor.name == chosen.flavor) {
+            sum.servers += 1;
+            sum.vcpus += u64::from(flavor.vcpus);
+            sum.ram += flavor.ram;
+        }
+        if chosen.distance > 0.0 && !matched.pinned {
+            let best: Vec<String> = matched
+                .best
+                .iter()
+                .map(|candidate| {
+                    format!("{} ({}; distance {:.2})", candidate.flavor, candidate.why, candidate.distance)
+                })
+                .collect();
+            let found = format!("no flavor is exactly what is wanted; the nearest: {}", best.join(", then "));
+            notes.warn(node, found, format!("name another in migrate:prepare:servers:{node}:flavor, if you want it"));
+        }
+        Ok(())
+    }
+
+    async fn standing_server(&self, notes: &mut Notes, node: &str, wanted: &Wanted, id: &str) -> Result<()> {
+        let flavors = self.0.cloud.flavors().await?;
+        let image = self.0.image(node, wanted).await.ok();
+        let matched = self.0.flavor(wanted, image.as_ref()).await?;
+        let has = flavors.iter().find(|flavor| flavor.id == id).map_or(id, |flavor| flavor.name.as_str());
+        if matched.chosen().is_some_and(|chosen| chosen.flavor != has) {
+            let now = matched.chosen().map(|chosen| chosen.flavor.as_str()).unwrap_or_default();
+            let found = format!("its server is there with the flavor {has}, and would get {now} today");
+            notes.warn(
+                node,
+                found,
+                "resize it, or delete it to have it made anew; a server that is there is never changed",
+            );
+        }
+        Ok(())
+    }
+}

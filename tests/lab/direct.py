@@ -8,6 +8,7 @@ product calls. What it costs to start Salt would be most of the time of a test t
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -129,6 +130,8 @@ def _act(function: str, keywords: Mapping[str, Any]) -> Any:
     match function:
         case "test.ping":
             return True
+        case "grains.items":
+            raise NotImplementedError("a host that does not tell of itself")
         case "file.read":
             return path.read_text()
         case "file.makedirs":
@@ -148,6 +151,10 @@ def _act(function: str, keywords: Mapping[str, Any]) -> Any:
 
 def _answer(question: str) -> str:
     asked = json.loads(question)
+    if asked["ask"] == "known":
+        return "[]"
+    if asked["ask"] == "user-data":
+        return json.dumps(base64.b64encode(b"#cloud-config\n{}").decode())
     said: list[dict[str, Any]] = []
     # All hosts are this machine, so once is enough.
     for call in asked["calls"]:

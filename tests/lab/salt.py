@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -124,6 +124,50 @@ class SaltMaster:
             timeout,
         )
         return ran._replace(data=ran.data.get(MINION) if isinstance(ran.data, dict) else None)
+
+    @contextlib.contextmanager
+    def another_minion(self, config: Mapping[str, Any], private_key: str) -> Iterator[None]:
+        """A further real minion, with what a new host is given at its first boot."""
+        home = Path(tempfile.mkdtemp(prefix="minion-", dir=self.home))
+        shared = json.loads((self.minion_config / "minion").read_text())
+        paths = {key: value.replace(str(self.minion_config), str(home))
+                 for key, value in shared.items() if isinstance(value, str)}  # fmt: skip
+        (home / "pki").mkdir()
+        (home / "run").mkdir()
+        (home / "pki" / "minion.pem").write_text(private_key)
+        (home / "pki" / "minion.pem").chmod(0o400)
+        public = ["openssl", "rsa", "-in", str(home / "pki/minion.pem"), "-pubout"]
+        done = subprocess.run(public, check=True, capture_output=True)
+        (home / "pki" / "minion.pub").write_bytes(done.stdout)
+        (home / "minion").write_text(json.dumps(shared | paths | dict(config)))
+        self._launch("salt-minion", home)
+        daemon = self._daemons[-1]
+        try:
+            yield
+        finally:
+            self._daemons.remove(daemon)
+            daemon.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                daemon.wait(1.5)
+            _end_group(daemon)
+
+    def answers(self, minion: str, timeout: float = 60.0) -> bool:
+        """Tells whether a minion answers a ping within a time."""
+        deadline = time.monotonic() + timeout
+        command = [
+            str(COMMANDS / "salt"),
+            "-c",
+            str(self.config),
+            "--out=json",
+            "--static",
+            "-t",
+            "2",
+        ]
+        while time.monotonic() < deadline:
+            ran = _ran([*command, minion, "test.ping"], 60)
+            if isinstance(ran.data, dict) and ran.data.get(minion) is True:
+                return True
+        return False
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Returns once the minion says that it takes requests."""

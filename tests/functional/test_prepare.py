@@ -1,0 +1,487 @@
+"""The new side is built on a real control plane: once, whatever happens in between."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.lab import direct
+from tests.lab.cloud.building import KEY, Site
+from tests.lab.cloud.configuration import PASSWORD
+from tests.lab.cloud.furnished import Furnished
+from tests.lab.direct import Done
+
+
+@pytest.fixture
+def site(cloud: Furnished, tmp_path: Any) -> Site:
+    return Site(cloud, str(tmp_path / "state"))
+
+
+def nothing_secret_in(done: Done) -> None:
+    said = repr((done.answer, done.problem, done.events))
+    assert PASSWORD not in said
+    assert "never-used-17" not in said
+
+
+def test_a_plan_shows_everything_and_writes_nothing(site: Site) -> None:
+    planned = site.plan()
+    assert planned.answer, planned.problem
+    assert not planned.answer["refused"], planned.answer["findings"]
+    changes = {change["step"]: change["new"] for change in planned.answer["changes"]}
+    assert changes["server.db1"] == {
+        "address": "10.80.0.11",
+        "flavor": "lightspeed",
+        "image": "debian-12",
+        "key_pair": None,
+        "status": "active",
+    }
+    assert changes["server.app1"]["flavor"] == "supersonic"
+    assert changes["port.db1"] == {"address": "10.80.0.11", "security_groups": ["db"]}
+    assert changes["security-group.db.rules"] == ["tcp 3306-3306 from web", "tcp 3306-3307 from db"]
+    assert site.cloud.plane.writes() == []
+    nothing_secret_in(planned)
+
+
+def test_the_new_side_is_built_and_a_second_run_changes_nothing(site: Site) -> None:
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+    app = next(server for server in site.cloud.new.servers() if server["name"] == "app1")
+    assert app["key_name"] == "ops"
+    assert app["config_drive"] == "True"
+    servers = done.answer["report"]["runs"][0]["servers"]
+    assert servers["app1"]["why"] == "RAM (MiB) 2048 for 2000 (more)"
+    assert servers["db1"]["faults"] == []
+    nothing_secret_in(done)
+    site.cloud.plane.forget()
+    again = site.apply()
+    assert again.verdict == "unchanged", again.problem
+    assert site.plan().answer["changes"] == []
+    assert site.cloud.plane.writes() == []
+
+
+def test_groups_let_in_whom_they_should_and_keep_what_others_added(site: Site) -> None:
+    assert site.apply().verdict == "done"
+    new = site.cloud.new
+    groups = {g["name"]: g for g in new.get("network", "/security-groups")["security_groups"]}
+    coming = [r for r in groups["db"]["security_group_rules"] if r["direction"] == "ingress"]
+    assert {(r["port_range_min"], r["port_range_max"], r["remote_group_id"]) for r in coming} == {
+        (3306, 3306, groups["web"]["id"]),
+        (3306, 3307, groups["db"]["id"]),
+    }
+    mine = {"security_group_id": groups["web"]["id"], "direction": "ingress", "protocol": "tcp",
+            "port_range_min": 22, "port_range_max": 22}  # fmt: skip
+    new.post("network", "/security-group-rules", {"security_group_rule": mine})
+    site.prepare["security_groups"]["web"]["rules"].append(
+        {"protocol": "tcp", "ports": 443, "from": "10.80.0.0/24"}
+    )
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    assert [change["step"] for change in done.answer["changes"]] == ["security-group.web.rules"]
+    (web,) = new.get("network", "/security-groups?name=web")["security_groups"]
+    ports = {
+        r["port_range_min"] for r in web["security_group_rules"] if r["direction"] == "ingress"
+    }
+    assert ports == {22, 80, 443}
+
+
+def test_killed_again_and_again_the_same_command_ends_with_one_of_each(site: Site) -> None:
+    deaths = 0
+    for records in range(2, 60, 2):
+        done = site.apply(f"crash-after:{records}")
+        if done.rc != -9:
+            break
+        deaths += 1
+    assert deaths >= 10, done
+    # The last death may come after the last record.
+    assert done.verdict in ("done", "unchanged"), done.problem
+    site.stands()
+    assert site.apply().verdict == "unchanged"
+
+
+@pytest.mark.parametrize("records", [7, 13])
+def test_killed_once_the_same_command_ends_with_one_of_each(site: Site, records: int) -> None:
+    assert site.apply(f"crash-after:{records}").rc == -9
+    finished = site.apply()
+    assert finished.verdict == "done", finished.problem
+    site.stands()
+
+
+def test_killed_while_a_server_is_asked_for_the_late_one_does_not_stay(site: Site) -> None:
+    # The cloud acts on the request after whoever sent it is dead, and after the next run has sent its own.
+    slow = {"method": "POST", "path": "/v2.1/servers", "effect": "slow", "seconds": 4, "times": 1}
+    site.cloud.plane.fault("nova", slow)
+    command = direct.Command(site.pillar, "apply", phase="prepare")
+    command.until("started", "server.app1")
+    deadline = time.monotonic() + 20
+    while "POST nova /v2.1/servers" not in site.cloud.plane.writes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    command.process.kill()
+    command.process.wait()
+    assert site.apply().rc in (0, 1)
+    time.sleep(5)
+    settled = site.apply()
+    assert settled.verdict in ("done", "unchanged"), settled.problem
+    site.stands()
+    assert site.apply().verdict == "unchanged"
+
+
+def test_a_signal_ends_it_soon_and_what_was_made_stays(site: Site) -> None:
+    # The cloud takes its time: no server comes up while nobody looks.
+    site.cloud.plane.fault("nova", {"method": "POST", "path": "/v2.1/servers", "effect": "slow",
+                                    "seconds": 2})  # fmt: skip
+    command = direct.Command(site.pillar, "apply", phase="prepare")
+    command.until("started", "server.app1")
+    time.sleep(0.5)
+    command.process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    done = command.wait()
+    assert time.monotonic() - began < 8
+    assert done.verdict == "aborted"
+    assert done.problem["kind"] == "interrupted"
+    assert {"port.db1", "port.db2", "port.app1"} <= set(done.happened("kept"))
+    site.cloud.plane.fault("nova")
+    assert site.apply().verdict == "done"
+    site.stands()
+
+
+# -- what stands in the way is found before anything is made ----------------------------------
+
+
+def too_few_instances(site: Site) -> str:
+    site.cloud.quota(instances=2)
+    return "fleet instances"
+
+
+def too_few_cores(site: Site) -> str:
+    site.cloud.quota(cores=9)
+    return "fleet cores"
+
+
+def too_little_ram(site: Site) -> str:
+    site.cloud.quota(ram=18431)
+    return "fleet ram (MiB)"
+
+
+def no_image(site: Site) -> str:
+    site.prepare["servers"]["db2"]["image"] = "debian-99"
+    return "fleet db2"
+
+
+def no_flavor(site: Site) -> str:
+    site.prepare["servers"]["db1"]["vcpus"] = 16
+    return "fleet db1"
+
+
+def pinned_flavor_missing(site: Site) -> str:
+    site.prepare["servers"]["db1"]["flavor"] = "gone"
+    return "fleet db1"
+
+
+def no_zone(site: Site) -> str:
+    site.prepare["servers"]["db1"]["availability_zone"] = "mars"
+    return "fleet db1"
+
+
+def no_network(site: Site) -> str:
+    site.prepare["network"] = "nowhere"
+    return "network network"
+
+
+def outside_the_subnet(site: Site) -> str:
+    site.pillar["nodes"]["new"]["db1"]["private"] = "10.99.0.11"
+    return "network db1"
+
+
+def the_gateway(site: Site) -> str:
+    site.pillar["nodes"]["new"]["db1"]["private"] = "10.80.0.1"
+    return "network db1"
+
+
+def address_taken(site: Site) -> str:
+    fixed = [{"ip_address": site.addresses["db2"]}]
+    body = {
+        "port": {"network_id": site.cloud.networks["new"], "fixed_ips": fixed, "name": "theirs"}
+    }
+    site.cloud.new.post("network", "/ports", body)
+    return "network db2"
+
+
+def ports_used_up(site: Site) -> str:
+    site.cloud.network_quota(port=2)
+    return "network port"
+
+
+def their_security_group(site: Site) -> str:
+    body = {"security_group": {"name": "db", "description": "made by hand"}}
+    site.cloud.new.post("network", "/security-groups", body)
+    return "network db"
+
+
+def no_security_group(site: Site) -> str:
+    site.prepare["servers"]["db1"]["security_groups"] = ["nobody-s"]
+    return "network db1"
+
+
+def their_key(site: Site) -> str:
+    other = KEY.replace("wmLF", "wmLG")
+    body = {"keypair": {"name": "ops", "public_key": other}}
+    site.cloud.new.post("compute", "/os-keypairs", body)
+    return "keys ops"
+
+
+def no_key(site: Site) -> str:
+    site.prepare["servers"]["db1"]["key_pair"] = "lost"
+    return "keys db1"
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [too_few_instances, too_few_cores, too_little_ram, no_image, no_flavor, pinned_flavor_missing,
+     no_zone, no_network, outside_the_subnet, the_gateway, address_taken, ports_used_up,
+     their_security_group, no_security_group, their_key, no_key],
+    ids=lambda obstacle: obstacle.__name__,
+)  # fmt: skip
+def test_an_obstacle_is_found_before_anything_is_made(site: Site, obstacle: Any) -> None:
+    expected = obstacle(site)
+    site.cloud.plane.forget()
+    found = site.findings()
+    assert list(found) == [expected], found
+    assert site.cloud.plane.writes() == []
+
+
+def test_what_cannot_even_be_planned_is_said_and_nothing_is_made(site: Site) -> None:
+    no_image(site)
+    assert site.apply().problem["kind"] == "settings"
+    assert site.cloud.plane.writes() == []
+
+
+def test_all_obstacles_are_told_at_once_and_nothing_is_made(site: Site) -> None:
+    expected = {obstacle(site) for obstacle in (too_few_cores, their_key, their_security_group)}
+    site.cloud.plane.forget()
+    assert set(site.findings()) == expected
+    done = site.apply()
+    assert done.problem["kind"] == "refused"
+    assert "3 findings" in done.problem["message"]
+    assert site.cloud.plane.writes() == []
+    assert site.cloud.new.servers() == []
+
+
+# -- what goes wrong on the way ---------------------------------------------------------------
+
+
+def test_a_lost_reply_makes_no_double(site: Site) -> None:
+    lose = {"method": "POST", "effect": "lose-reply", "times": 2}
+    site.cloud.plane.fault("nova", {**lose, "path": "/v2.1/servers"})
+    site.cloud.plane.fault("neutron", {**lose, "path": "/v2.0/ports"},
+                           {**lose, "path": "/v2.0/security-groups"})  # fmt: skip
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+    groups = site.cloud.new.get("network", "/security-groups")["security_groups"]
+    assert sorted(group["name"] for group in groups) == ["db", "default", "web"]
+
+
+def test_an_answer_that_comes_too_late_makes_no_double(site: Site) -> None:
+    site.pillar["clouds"]["new"]["deadlines"] = {"connect": 2000, "request": 3000}
+    site.cloud.plane.fault("nova", {"method": "POST", "path": "/v2.1/servers", "effect": "slow",
+                                    "seconds": 4, "times": 1})  # fmt: skip
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    time.sleep(3)
+    assert site.apply().verdict in ("done", "unchanged")
+    site.stands()
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_cloud_that_has_enough_is_given_time(site: Site, status: int) -> None:
+    site.cloud.plane.fault(
+        "nova",
+        {"method": "POST", "path": "/v2.1/servers", "effect": "answer", "status": status,
+         "headers": {"Retry-After": "1"}, "times": 3},
+        {"method": "GET", "path": "/v2.1/servers/detail", "effect": "answer", "status": status,
+         "skip": 8, "times": 2},
+    )  # fmt: skip
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+
+
+def test_a_cloud_that_stays_down_is_said_so_and_the_next_run_goes_on(site: Site) -> None:
+    site.prepare["deadlines"]["tick"] = 50
+    broken = {"method": "POST", "path": "/v2.1/servers", "effect": "answer", "status": 500}
+    site.cloud.plane.fault("nova", broken)
+    done = site.apply()
+    assert done.verdict == "aborted"
+    assert "500" in done.problem["message"]
+    assert "POST compute/servers" in done.problem["message"]
+    assert len(site.cloud.new.ports()) == 3, "what was made stays"
+    site.cloud.plane.fault("nova")
+    again = site.apply()
+    assert again.verdict == "done", again.problem
+    site.stands()
+
+
+def test_no_host_for_a_server_shows_the_fault(site: Site) -> None:
+    # A flavor that no hypervisor can hold, and that no quota forbids.
+    site.cloud.add_flavor("giant", 4, 900_000, 80)
+    site.prepare["servers"]["db1"]["flavor"] = "giant"
+    done = site.apply()
+    assert done.verdict == "aborted"
+    assert "No valid host" in done.problem["message"], done.problem
+    assert "db1" in done.problem["message"]
+    names = sorted(server["name"] for server in site.cloud.new.servers())
+    assert names.count("db1") == 1, "it stays to be looked at"
+    del site.prepare["servers"]["db1"]["flavor"]
+    again = site.apply()
+    assert again.verdict == "done", again.problem
+    site.stands()
+
+
+def test_a_server_that_came_out_in_error_is_made_again(site: Site) -> None:
+    assert site.apply().verdict == "done"
+    (server,) = [s for s in site.cloud.new.servers() if s["name"] == "db1"]
+    state = {"os-resetState": {"state": "error"}}
+    site.cloud.admin.post("compute", f"/servers/{server['id']}/action", state)
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+    assert server["id"] not in [s["id"] for s in site.cloud.new.servers()]
+
+
+def test_a_server_that_is_there_is_never_changed_and_how_it_differs_is_said(site: Site) -> None:
+    assert site.apply().verdict == "done"
+    site.cloud.plane.forget()
+    site.prepare["servers"]["db1"] |= {"vcpus": 8, "ram": 16384, "disk": 160}
+    assert site.plan().answer["changes"] == []
+    told = direct.run(site.pillar, "cloud.check").answer["findings"]
+    assert [(f["topic"], f["subject"], f["blocking"]) for f in told] == [("fleet", "db1", False)]
+    assert "lightspeed" in told[0]["found"] and "warp" in told[0]["found"]
+    assert site.cloud.plane.writes() == []
+
+
+def test_a_server_of_somebody_else_with_the_same_name_is_left_alone(site: Site) -> None:
+    body = {"name": "db1", "imageRef": site.cloud.image,
+            "flavorRef": site.cloud.flavors["subsonic"],
+            "networks": [{"uuid": site.cloud.networks["new"]}]}  # fmt: skip
+    theirs = site.cloud.new.post("compute", "/servers", {"server": body})["server"]["id"]
+    done = site.apply()
+    if done.verdict is None:
+        # The cloud gave them an address that we want: then nothing is made at all.
+        assert done.problem["kind"] == "refused"
+    servers = {server["id"]: server for server in site.cloud.new.servers()}
+    assert servers[theirs]["metadata"] == {}
+    assert servers[theirs]["status"] in ("ACTIVE", "BUILD")
+
+
+def test_nodes_kept_apart_are_asked_for_in_one_group(site: Site) -> None:
+    site.prepare["apart"] = {"databases": ["db1", "db2"]}
+    site.prepare["deadlines"]["tick"] = 50
+    done = site.apply()
+    # There is one hypervisor only, so the second of the two finds no host: the rule holds.
+    assert done.verdict == "aborted"
+    assert "No valid host" in done.problem["message"]
+    (group,) = site.cloud.new.get("compute", "/os-server-groups")["server_groups"]
+    assert group["name"] == "saltext-migrate-lab-databases"
+
+
+def test_an_administrator_sees_everybody_s_and_takes_nobody_s(site: Site) -> None:
+    # Of another project, and with our very mark.
+    group = {"name": "db", "description": "saltext-migrate lab db"}
+    site.cloud.new.post("network", "/security-groups", {"security_group": group})
+    port = {"network_id": site.cloud.networks["new"], "description": "saltext-migrate lab db1"}
+    site.cloud.new.post("network", "/ports", {"port": port})
+    site.pillar["clouds"]["new"] = site.cloud.access("admin")
+    planned = site.plan()
+    assert planned.answer, planned.problem
+    steps = {change["step"] for change in planned.answer["changes"]}
+    assert {"security-group.db", "port.db1"} <= steps
+
+
+def test_an_image_behind_the_first_page_is_found(site: Site) -> None:
+    made = [site.cloud.add_image(f"newer-{number}", data=False) for number in range(26)]
+    try:
+        assert site.findings() == {}
+    finally:
+        for image in made:
+            site.cloud.admin.call("DELETE", "image", f"/images/{image}")
+
+
+# -- access -----------------------------------------------------------------------------------
+
+
+def test_a_token_that_dies_is_replaced(site: Site) -> None:
+    # Every service says 401 once, as it does to a token that was revoked.
+    dead = {"method": "GET", "effect": "answer", "status": 401, "times": 1}
+    site.cloud.plane.fault("nova", {**dead, "path": "/v2.1/servers/detail"},
+                           {**dead, "path": "/v2.1/flavors/detail"})  # fmt: skip
+    site.cloud.plane.fault("neutron", {**dead, "path": "/v2.0/ports"})
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+
+
+def test_a_wrong_password_is_said_and_not_shown(site: Site) -> None:
+    site.pillar["clouds"]["new"]["auth"]["password"] = "wrong-4711"
+    done = direct.run(site.pillar, "cloud.check")
+    (finding,) = done.answer["findings"]
+    assert finding["subject"] == "new cloud: login"
+    assert "401" in finding["found"] or "authenticat" in finding["found"]
+    assert "wrong-4711" not in repr((done.answer, done.events))
+
+
+def test_a_region_that_is_not_there(site: Site) -> None:
+    site.pillar["clouds"]["new"]["region_name"] = "Nowhere"
+    found = site.findings()
+    assert set(found) == {f"cloud new cloud: {what}" for what in ("compute", "image", "network")}
+
+
+def test_no_region_is_needed(site: Site) -> None:
+    del site.pillar["clouds"]["new"]["region_name"]
+    assert site.findings() == {}
+
+
+def test_an_application_credential_does(site: Site) -> None:
+    new = site.cloud.new
+    body = {"application_credential": {"name": f"lab-{time.time()}", "unrestricted": False}}
+    path = f"/users/{new.user_id}/application_credentials"
+    made = new.post("identity", path, body)["application_credential"]
+    site.pillar["clouds"]["new"]["auth"] = {
+        "auth_url": f"{site.cloud.plane.keystone}/v3",
+        "application_credential_id": made["id"],
+        "application_credential_secret": made["secret"],
+    }
+    done = site.plan()
+    assert done.answer, done.problem
+    assert len(done.answer["changes"]) == 11
+    assert made["secret"] not in repr((done.answer, done.events))
+
+
+def test_clouds_yaml_does(site: Site, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    access = site.pillar["clouds"]["new"]
+    folder = tmp_path / ".config" / "openstack"
+    folder.mkdir(parents=True)
+    (folder / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"lab": access}}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    site.pillar["clouds"]["new"] = {"cloud": "lab"}
+    assert site.findings() == {}
+    site.pillar["clouds"]["new"] = {"cloud": "other"}
+    done = direct.run(site.pillar, "cloud.check")
+    assert done.problem["kind"] == "settings"
+    assert "clouds.yaml" in done.problem["message"]
+
+
+def test_an_api_that_does_not_answer_is_not_waited_for_long(site: Site) -> None:
+    site.pillar["clouds"]["new"]["deadlines"] = {"connect": 1000, "request": 1000}
+    site.cloud.plane.fault("keystone", {"path": "/v3/auth/tokens", "effect": "slow", "seconds": 5,
+                                        "times": 1})  # fmt: skip
+    began = time.monotonic()
+    found = site.findings()
+    assert time.monotonic() - began < 4
+    assert "in time" in found["cloud new cloud: login"]

@@ -127,3 +127,71 @@ migrate:
   #   quiet         seconds without a crossing that the flip asks for
   #   host_seconds  seconds to wait for a host's answer
   # tripwire: {quiet: 900, host_seconds: 10}
+
+  # How to reach the clouds' APIs; the keys are those of clouds.yaml. Only prepare needs them.
+  clouds:
+    # An entry of clouds.yaml. The old cloud's API may be gone: then take the whole key out.
+    old: {cloud: old-provider}
+    new:
+      auth:
+        auth_url: 'https://identity.example.net:5000/v3'
+        username: migrate
+        password: 'sdb://migrate/openstack'
+        # Or project_id.
+        project_name: site
+        # user_domain_name: Default
+        # project_domain_name: Default
+      # Instead of user and password: application_credential_id and application_credential_secret.
+      # region_name: RegionOne
+      # public (default), internal or admin.
+      # interface: public
+      # The authority that signed the API's certificate, where it is a private one.
+      # cacert: /etc/ssl/certs/provider-ca.pem
+      # Milliseconds.
+      # deadlines: {connect: 5000, request: 60000}
+
+  # What the new cloud is to have. migrate_openstack.inventory proposes it from the old side.
+  prepare:
+    # The word by which what is ours is known in the cloud; two sites in one project need two.
+    # site: site
+    # A network of the new cloud, by name or id; addresses are those of migrate:nodes:new.
+    network: site-net
+    # By name or id; a server may have another.
+    image: debian-12
+    servers:
+      # ram in MiB, disk in GiB. A flavor named here overrules the match.
+      relay: {vcpus: 2, ram: 2048, disk: 60, security_groups: [db]}
+      db1:   {vcpus: 4, ram: 16384, disk: 480, security_groups: [db], key_pair: ops}
+      db2:   {vcpus: 4, ram: 16384, disk: 480, security_groups: [db], key_pair: ops}
+      app1:
+        vcpus: 4
+        ram: 8192
+        disk: 240
+        security_groups: [web, default]
+        key_pair: ops
+        # flavor: app.large
+        # image: debian-12
+        # availability_zone: nova
+        # What the flavor must have.
+        # extra_specs: {'hw:cpu_policy': shared}
+    # Groups of ours. A server may also name one that is there and is not described here.
+    security_groups:
+      db:  {rules: [{protocol: tcp, ports: 3306, from: web}, {protocol: tcp, ports: 3306, from: db}]}
+      web: {rules: [{protocol: tcp, ports: '80-443', from: 0.0.0.0/0}, {protocol: icmp, from: 10.80.0.0/24}]}
+    # Public keys.
+    key_pairs:
+      ops: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAOWMvmtqSQFXUZxKwFx9yDZWZZbYOYzn9rwmLF ops@example.org'
+    # Nodes that shall not share a hypervisor.
+    # apart: {databases: [db1, db2]}
+    # By how many percent a flavor may fall short of vcpus, ram and disk.
+    # allow_smaller: 0
+    # How many servers the cloud builds at once, at most; halved where it says that it has enough.
+    # at_once: 8
+    # Whom a new minion obeys. Name both masters until clean-up.
+    # masters: [10.80.0.5, 10.70.0.5]
+    # What a new server runs at its first boot, once its minion is configured; by default the image's minion is restarted.
+    # first_boot: ['systemctl restart salt-minion.service']
+    # Nodes of the old side that stay where they are.
+    # leave: [stray]
+    # Milliseconds: until a server is up, and between two looks.
+    # deadlines: {server: 600000, tick: 1000}

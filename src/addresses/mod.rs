@@ -10,12 +10,16 @@ mod edit;
 mod line;
 mod map;
 mod mask;
+mod name;
 mod proposal;
 mod rewrite;
 mod search;
 mod table;
 mod token;
 mod tree;
+mod v4;
+mod v6;
+mod zone;
 
 pub use edit::{Change, Diff, Edit, diff};
 pub use map::Map;

@@ -8,8 +8,8 @@ use super::comment::Comments;
 use super::edit::{self, Edit};
 use super::map::Map;
 use super::rewrite::{Manifest, Rewrite, hash};
-use super::token::{self, Form, Token, What};
-use super::{Hit, Verdict, line};
+use super::token::{Form, Token, What};
+use super::{Hit, Verdict, line, name, v4, v6, zone};
 use crate::error::{Error, Result};
 use crate::settings::Inventory;
 use ipnet::IpNet;
@@ -119,10 +119,10 @@ impl Search {
         while let Some((start, end, anchor)) = found.next(from) {
             from = start + 1;
             let token = match anchor {
-                Anchor::V4 => token::v4(text, start),
-                Anchor::V6 => token::v6(text, start),
-                Anchor::Arpa { six } => token::reversed(text, start, end, six),
-                Anchor::Name => token::name(text, start, |name| self.map.domains().any(|domain| domain == name)),
+                Anchor::V4 => v4::read(text, start),
+                Anchor::V6 => v6::read(text, start),
+                Anchor::Arpa { six } => zone::reversed(text, start, end, six),
+                Anchor::Name => name::read(text, start, |name| self.map.domains().any(|domain| domain == name)),
                 Anchor::Base64 => {
                     marked = true;
                     continue;
@@ -162,7 +162,7 @@ impl Search {
     fn records(&self, path: &str, text: &[u8], tokens: &mut Vec<Token>) {
         let file = path.rsplit('/').next().unwrap_or(path);
         let mut zone: Option<IpNet> = memmem::find(file.as_bytes(), b".in-addr.arpa")
-            .and_then(|dot| token::reversed(file.as_bytes(), dot, dot, false))
+            .and_then(|dot| zone::reversed(file.as_bytes(), dot, dot, false))
             .and_then(|token| if let What::Octets { net, .. } = token.what { Some(net) } else { None });
         let mut more = Vec::new();
         let mut at = 0;
@@ -181,7 +181,7 @@ impl Search {
                     let owner = row.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').count();
                     let record = owner > 0 && row.get(owner).is_some_and(u8::is_ascii_whitespace);
                     if let (true, Some(net)) = (record && memmem::find(&origin, b"PTR").is_some(), &zone) {
-                        more.extend(token::in_zone(net, text, at, at + owner));
+                        more.extend(zone::in_zone(net, text, at, at + owner));
                     }
                 }
             }

@@ -2,12 +2,12 @@
 
 use super::comment::Comments;
 use super::edit::{Edit, apply};
-use super::token::{What, v4, v6};
-use super::{blob, mask};
+use super::token::What;
+use super::{blob, mask, v4, v6};
 
 fn read(text: &str) -> Option<String> {
     let start = text.find("10.").or_else(|| text.find("10\\."))?;
-    v4(text.as_bytes(), start).map(|token| text[token.start..token.end].to_owned())
+    v4::read(text.as_bytes(), start).map(|token| text[token.start..token.end].to_owned())
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn a_token_is_taken_whole_or_not_at_all() {
 #[test]
 fn six_is_read_in_any_spelling() {
     for text in ["fd00:4::1", "fd00:4:0:0:0:0:0:1", "fd00:0004::0001"] {
-        let token = v6(text.as_bytes(), 0).unwrap();
+        let token = v6::read(text.as_bytes(), 0).unwrap();
         assert_eq!(token.what, What::Address("fd00:4::1".parse().unwrap()), "{text}");
     }
-    assert!(v6(b"fd00:4::1x", 0).is_none());
-    assert!(v6(b"afd00:4::1", 1).is_none());
+    assert!(v6::read(b"fd00:4::1x", 0).is_none());
+    assert!(v6::read(b"afd00:4::1", 1).is_none());
 }
 
 #[test]

@@ -74,6 +74,11 @@ pub fn rules(settings: &Settings) -> BTreeMap<String, Watch> {
     all
 }
 
+/// Lets answers pass uncounted. Of a connection that is older than the rules the kernel cannot tell who began it, so there
+/// a service's port on one end and a client's on the other decide; a connection that begins is always seen.
+const ANSWERS: &str = "    ct direction reply return\n    \
+    tcp flags & (syn | ack) != syn tcp sport < 32768 tcp dport >= 32768 return";
+
 /// The sets and chains that the hooks of a body lead to.
 fn remembered(quiet: u64, hooks: &str) -> String {
     let mut text = format!(
@@ -110,7 +115,7 @@ fn departures(settings: &Settings, node: &str) -> String {
     let mut body = String::new();
     for hook in ["output", "forward"] {
         let _ = writeln!(body, "  chain {hook} {{\n    type filter hook {hook} priority filter - 5; policy accept;");
-        let _ = writeln!(body, "    oifname \"lo\" return\n    ct direction reply return");
+        let _ = writeln!(body, "    oifname \"lo\" return\n{ANSWERS}");
         for (to, port) in allowed(settings, Some(node)) {
             let word = family(&to);
             match port {
@@ -148,7 +153,7 @@ fn arrivals(settings: &Settings, node: &str) -> String {
     let mut body = String::new();
     for hook in ["input", "forward"] {
         let _ = writeln!(body, "  chain {hook} {{\n    type filter hook {hook} priority filter - 5; policy accept;");
-        let _ = writeln!(body, "    iifname \"lo\" return\n    ct direction reply return");
+        let _ = writeln!(body, "    iifname \"lo\" return\n{ANSWERS}");
         for (from, to, port) in links(settings) {
             if to != node {
                 continue;

@@ -206,6 +206,8 @@ class Host:
             (root / self.cgroup).mkdir(exist_ok=True)
         argv = [
             "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "-M", self.name,
+            # Its network is its own, and so is its packet filter.
+            "--capability=CAP_NET_ADMIN",
             f"--network-namespace-path=/run/netns/{self.netns}", "--tmpfs=/tmp:mode=1777",
             # The lab's own files are below the overlay's lower layer: a host must not see them.
             f"--tmpfs={LAB}:mode=0700",

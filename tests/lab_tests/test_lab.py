@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from tests.lab import cdn, database, leftovers
+from tests.lab import cdn, database, leftovers, minions
 from tests.lab.hosts import LAB
 from tests.lab.icmp import round_trips
 from tests.lab.people import People, ask
@@ -144,3 +144,35 @@ def test_a_database_keeps_its_role_and_its_place(site: Site, how: str) -> None:
     here = edit(site["old-app1"].address, f"After the {how}", "x")["edit"]
     count = f"SELECT COUNT(*) n FROM wiki.revision WHERE rev_id = {here['newrevid']}"  # type: ignore[index]
     until(lambda: site.sql("new-db1", count), [{"n": 1}])
+
+
+def crossings(site: Site) -> list[str]:
+    """What the tripwires found, in words."""
+    told = site.salt_run("migrate.crossings").data
+    return [f"{x['subject']}: {x['found']}" for x in told.get("data", told)["findings"]]
+
+
+def test_tripwires_are_put_onto_real_hosts_count_what_crosses_and_outlive_a_reboot(
+    site: Site,
+) -> None:
+    # The controller stands on the new side and talks to the old databases.
+    allowed = [{"from": "deployment", "to": name, "port": 3306} for name in ("db1", "db2")]
+    nodes = site.pillar()["nodes"]
+    nodes["new"]["deployment"] = {"private": site["deployment"].address, "minion": "deployment"}
+    told = {"nodes": nodes, "addresses": {"allowed": allowed}, "tripwire": {"quiet": 4}}
+    site.write_pillar(told)
+    try:
+        laid = site.salt_run("state.orchestrate", "migrate.tripwire")
+        assert laid.rc == 0, laid.stdout
+        until(lambda: crossings(site), [], 30)
+        # Somebody on the new side still asks an old node.
+        site["new-app1"].run(["bash", "-c", f": > /dev/tcp/{site['old-app1'].address}/80"])
+        assert any("new-app1" in x and site["old-app1"].address in x for x in crossings(site))
+        until(lambda: crossings(site), [], 30)
+        site["new-app1"].reboot()
+        minions.wait_all(site[minions.MASTER], ["new-app1"])
+        until(lambda: crossings(site), [], 30)
+        again = site.salt_run("state.orchestrate", "migrate.tripwire")
+        assert again.rc == 0, again.stdout
+    finally:
+        site.write_pillar()

@@ -3,11 +3,12 @@
 //! Invariant: it names no system. It asks a step four things (observe, want, set, undo) and the journal for permits.
 
 mod abort;
+mod entry;
 mod plan;
 mod run;
 
+pub use entry::{Report, StepReport, Verdict, abort, apply, rescue, resume};
 pub use plan::{Change, Force, Plan, plan};
-pub use run::{Report, StepReport, Verdict, abort, apply, rescue, resume};
 
 use crate::error::{Error, Result};
 use crate::step::{Erased, Step};

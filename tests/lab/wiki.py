@@ -175,10 +175,10 @@ def _install(host: Host, secrets: dict[str, str]) -> None:
     (TEMPLATE / "LocalSettings.php").write_text(settings)
     for page in PAGES:
         text = f"This is {page}; {READER_MARK}.\n\n" + "Some text to read. " * 60
-        host.write(f"/root/pages/{page}.txt", text)
+        host.write(f"/srv/pages/{page}.txt", text)
     host.run(
         "cd /var/lib/mediawiki && php maintenance/rebuildLocalisationCache.php --lang=en"
-        " && php maintenance/importTextFiles.php --overwrite /root/pages/*.txt"
+        " && php maintenance/importTextFiles.php --overwrite /srv/pages/*.txt"
         " && php maintenance/runJobs.php && chown -R www-data: cache",
         timeout=300,
     )

@@ -10,7 +10,7 @@ use crate::journal::{StepState, runs};
 use crate::outside::Outside;
 use crate::settings::{Edge, Settings, Side};
 use crate::steps::checks::{Check, CopiesReady, EdgeReady};
-use crate::steps::{Budget, Budgeted, NoTwin, OnStaging, Staged, Switch, Twin, TwinStands};
+use crate::steps::{Budget, Budgeted, NoTwin, OnStaging, Once, Staged, Switch, Twin, TwinStands};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub(super) fn add_copies(
     graph.serve("check.copies", &ids.iter().map(String::as_str).collect::<Vec<_>>());
     if let Some(twin) = twins.first() {
         // What is left is known only now; the next plan reads it here.
-        let step = Budgeted { fastly: twin.fastly.clone(), switches: Vec::new(), need: 0, keep: 0 };
+        let step = Once(Budgeted { fastly: twin.fastly.clone(), switches: Vec::new(), need: 0, keep: 0 });
         graph.add("edge.budget", Role::Guard, step).after(&ids).serves(&ids);
     }
     Ok(ids)
@@ -159,7 +159,7 @@ pub(super) fn staging(
         }
         ids.push(id);
     }
-    let step = Budgeted { fastly, switches: Vec::new(), need: 0, keep: 0 };
+    let step = Once(Budgeted { fastly, switches: Vec::new(), need: 0, keep: 0 });
     graph.add("edge.budget", Role::Guard, step).after(&ids).serves(&ids);
     graph.checked()
 }

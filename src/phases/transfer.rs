@@ -21,8 +21,8 @@ use crate::steps::checks::{
 };
 use crate::steps::{
     Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles,
-    MarkerTrial, Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch, Tables,
-    Unmoved,
+    MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch,
+    Tables, Unmoved,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -171,7 +171,7 @@ impl Transfer<'_> {
         }
         let per_service = |switch: &Rc<Switch>| 1 + u64::from(switch.purge == Purge::All);
         let all: u64 = ahead.iter().map(per_service).sum();
-        let budget = Budgeted { fastly: staging, switches: ahead, need: all, keep: all };
+        let budget = Once(Budgeted { fastly: staging, switches: ahead, need: all, keep: all });
         self.graph.add(ids::EDGE_BUDGET, Role::Guard, budget).after(&staged);
         self.gate.extend(staged);
         self.gate.push(ids::EDGE_BUDGET.into());
@@ -185,7 +185,7 @@ impl Transfer<'_> {
             let name = &switch.name;
             let (id, staged) = (format!("edge.{name}"), format!("edge.{name}.staged"));
             let unmoved = format!("{id}.unmoved");
-            let look = Unmoved { switch: switch.clone(), staged: staged.clone() };
+            let look = Once(Unmoved { switch: switch.clone(), staged: staged.clone() });
             // Beside the notice, so that nobody waits for it.
             self.graph.add(&unmoved, Role::Guard, look).after(&self.gate);
             let activated_step = Activated { switch: switch.clone(), staged: staged.clone() };
@@ -203,13 +203,13 @@ impl Transfer<'_> {
         for switch in &self.switches {
             let activated = format!("edge.{}", switch.name);
             let everywhere = format!("{activated}.everywhere");
-            let step = Everywhere { switch: switch.clone(), activated: activated.clone() };
+            let step = Once(Everywhere { switch: switch.clone(), activated: activated.clone() });
             self.graph
                 .add(&everywhere, Role::Guard, step)
                 .after([activated.as_str(), ids::PROMOTION])
                 .serves([&activated]);
             self.graph
-                .add(format!("{activated}.purged"), Role::Guard, Purged(switch.clone()))
+                .add(format!("{activated}.purged"), Role::Guard, Once(Purged(switch.clone())))
                 .after([&everywhere])
                 .serves([&activated]);
         }
@@ -232,14 +232,18 @@ impl Transfer<'_> {
         self.gate.push(id);
         self.graph.add("way-back-tried", Role::Guard, ReverseTrial { source: from.clone(), target: to.clone() });
         self.gate.push("way-back-tried".into());
-        self.graph.add("decision", Role::Guard, Decision { target: to.clone() }).after([format!("tables.{}", to.name)]);
+        self.graph
+            .add("decision", Role::Guard, Once(Decision { target: to.clone() }))
+            .after([format!("tables.{}", to.name)]);
         self.gate.push("decision".into());
         if let Some(id) = self.role_at_boot(&from, true, &[]) {
             self.gate.push(id);
         }
         let limit_ms = self.settings.databases.max_lag;
         let gate = self.gate.clone();
-        self.graph.add(ids::CHAIN_TIMED, Role::Guard, MarkerTrial { source: from, target: to, limit_ms }).after(&gate);
+        self.graph
+            .add(ids::CHAIN_TIMED, Role::Guard, Once(MarkerTrial { source: from, target: to, limit_ms }))
+            .after(&gate);
         self.gate.push(ids::CHAIN_TIMED.into());
         Ok(())
     }
@@ -263,7 +267,7 @@ impl Transfer<'_> {
 
     /// Nobody sees anything before a second process can take it back.
     fn guard(&mut self, guarded: bool) {
-        let step = GuardReady { outside: self.outside.clone(), expected: guarded };
+        let step = Once(GuardReady { outside: self.outside.clone(), expected: guarded });
         self.graph.add("guard-ready", Role::Guard, step).after(&self.gate);
         self.gate.push("guard-ready".into());
     }
@@ -283,7 +287,7 @@ impl Transfer<'_> {
         let scheduler = format!("scheduler.{}", from.name);
         self.graph.add(&scheduler, Role::Fact, Scheduler { server: from.clone(), takes_over_from: None }).after(&gate);
         let notice = &self.settings.notice;
-        let drain = Drain {
+        let drain = Once(Drain {
             source: from.clone(),
             nodes: notice
                 .nodes
@@ -294,11 +298,11 @@ impl Transfer<'_> {
                 .collect(),
             time: Duration::from_millis(notice.drain),
             limit: Duration::from_millis(notice.drain_limit),
-        };
+        });
         self.graph.add("drained", Role::Guard, drain).after([&old_notice, &scheduler]);
 
         let caught_up =
-            CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag };
+            Once(CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag });
         self.graph
             .add("caught-up", Role::Guard, caught_up)
             .after(activated.iter().map(String::as_str).chain(["drained"]));
@@ -361,7 +365,7 @@ impl Transfer<'_> {
         let others = self.servers.all().iter().filter(|server| server.name != to.name).cloned().collect();
         let limit_ms = self.settings.databases.deadlines.replication;
         self.graph
-            .add("arrived-everywhere", Role::Guard, Arrival { primary: to, others, limit_ms })
+            .add("arrived-everywhere", Role::Guard, Once(Arrival { primary: to, others, limit_ms }))
             .after(&follows)
             .serves(follows.iter().map(String::as_str).chain(open));
     }

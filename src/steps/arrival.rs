@@ -1,9 +1,10 @@
 //! Whether what the primary now writes arrives everywhere.
 
+use super::deed::Deed;
 use crate::database::Server;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use std::rc::Rc;
 
 /// `true` once a marker of the primary was seen on every other server.
@@ -13,20 +14,13 @@ pub struct Arrival {
     pub limit_ms: u64,
 }
 
-impl Step for Arrival {
-    type Fact = bool;
+impl Deed for Arrival {
     /// The marker's position.
     type Evidence = String;
 
-    async fn observe(&self) -> Result<Seen<bool, String>> {
-        Ok(Seen { fact: false, evidence: String::new() })
-    }
+    const KEPT: &'static str = "a marker is a row of our own table";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, String>> {
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<String> {
         let marked = self.primary.mark(0).await?;
         for server in &self.others {
             if !server.has(&marked.position, self.limit_ms).await? {
@@ -34,10 +28,6 @@ impl Step for Arrival {
                 return Err(Error::Deadline { what, limit_ms: self.limit_ms });
             }
         }
-        Ok(Seen { fact: *to, evidence: marked.position })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("a marker is a row of our own table")
+        Ok(marked.position)
     }
 }

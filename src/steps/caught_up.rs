@@ -1,9 +1,10 @@
 //! Whether the target has, right now, what the source wrote up to a moment ago.
 
+use super::deed::Deed;
 use crate::database::Server;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use std::rc::Rc;
 
 /// How often the target catches up before the fence: the last time it has almost nothing left to do.
@@ -16,19 +17,12 @@ pub struct CaughtUp {
     pub limit_ms: u64,
 }
 
-impl Step for CaughtUp {
-    type Fact = bool;
+impl Deed for CaughtUp {
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<bool, ()>> {
-        Ok(Seen { fact: false, evidence: () })
-    }
+    const KEPT: &'static str = "it only looked";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, ()>> {
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<()> {
         for _ in 0..ROUNDS {
             let position = self.source.binlog_position().await?;
             if !self.target.has(&position, self.limit_ms).await? {
@@ -36,10 +30,6 @@ impl Step for CaughtUp {
                 return Err(Error::Deadline { what, limit_ms: self.limit_ms });
             }
         }
-        Ok(Seen { fact: *to, evidence: () })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("it only looked")
+        Ok(())
     }
 }

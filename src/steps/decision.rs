@@ -1,9 +1,10 @@
 //! Whether the run's decision row stands open on the target.
 
+use super::deed::Deed;
 use crate::database::Server;
 use crate::error::Result;
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use std::rc::Rc;
 
 /// `true` once the row is there; a new run always needs one of its own.
@@ -11,24 +12,13 @@ pub struct Decision {
     pub target: Rc<Server>,
 }
 
-impl Step for Decision {
-    type Fact = bool;
+impl Deed for Decision {
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<bool, ()>> {
-        Ok(Seen { fact: false, evidence: () })
-    }
+    const KEPT: &'static str = "the row says how the run was decided, and decides nothing any more";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, ()>> {
+    async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<()> {
         self.target.open_decision(permit).await?;
-        Ok(Seen { fact: *to, evidence: () })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("the row says how the run was decided, and decides nothing any more")
+        Ok(())
     }
 }

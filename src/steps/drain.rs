@@ -1,9 +1,10 @@
 //! Whether edits in flight had their time.
 
+use super::deed::Deed;
 use crate::database::Server;
 use crate::error::Result;
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -31,19 +32,12 @@ pub struct Drained {
     pub left: u64,
 }
 
-impl Step for Drain {
-    type Fact = bool;
+impl Deed for Drain {
     type Evidence = Drained;
 
-    async fn observe(&self) -> Result<Seen<bool, Drained>> {
-        Ok(Seen { fact: false, evidence: Drained::default() })
-    }
+    const KEPT: &'static str = "time does not come back";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Drained>> {
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<Drained> {
         let began = Instant::now();
         // Who comes later has seen the notice.
         let last = self.source.last_connection().await?;
@@ -55,10 +49,6 @@ impl Step for Drain {
             left = self.source.at_work(&self.nodes, last, self.time).await?;
         }
         let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Seen { fact: *to, evidence: Drained { waited_ms, left } })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("time does not come back")
+        Ok(Drained { waited_ms, left })
     }
 }

@@ -1,5 +1,6 @@
 //! What each CDN service serves from: staged, active, everywhere, and nothing stale in its cache.
 
+use super::deed::Deed;
 use crate::edge::{Active, Content, Fastly, Prober, Version};
 use crate::error::{Error, Result};
 use crate::event;
@@ -313,26 +314,15 @@ pub struct Unmoved {
     pub staged: String,
 }
 
-impl Step for Unmoved {
-    type Fact = bool;
+impl Deed for Unmoved {
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<bool, ()>> {
-        Ok(Seen { fact: false, evidence: () })
-    }
+    const KEPT: &'static str = "it only looked";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, ()>> {
+    async fn carry_out(&self, _permit: &Permit, earlier: &Earlier) -> Result<()> {
         let versions: Versions = earlier.of(&self.staged)?;
         self.switch.expect(&[versions.base], versions.staged).await?;
-        Ok(Seen { fact: *to, evidence: () })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("it only looked")
+        Ok(())
     }
 }
 
@@ -415,50 +405,28 @@ pub struct Everywhere {
     pub activated: String,
 }
 
-impl Step for Everywhere {
-    type Fact = bool;
+impl Deed for Everywhere {
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<bool, ()>> {
-        Ok(Seen { fact: false, evidence: () })
-    }
+    const KEPT: &'static str = "it only looked";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, ()>> {
+    async fn carry_out(&self, _permit: &Permit, earlier: &Earlier) -> Result<()> {
         let activation: Activation = earlier.of(&self.activated)?;
         self.switch.serves(activation.version, true, Duration::ZERO).await?;
-        Ok(Seen { fact: *to, evidence: () })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("it only looked")
+        Ok(())
     }
 }
 
 /// `true` once what must not live on was dropped from the cache.
 pub struct Purged(pub Rc<Switch>);
 
-impl Step for Purged {
-    type Fact = bool;
+impl Deed for Purged {
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<bool, ()>> {
-        Ok(Seen { fact: false, evidence: () })
-    }
+    const KEPT: &'static str = "what was dropped is fetched again";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, ()>> {
+    async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<()> {
         self.0.purge(permit).await?;
-        Ok(Seen { fact: *to, evidence: () })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("what was dropped is fetched again")
+        Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! Whether the account has writes enough for the switch and for the way back.
 
+use super::deed::Deed;
 use super::edge::Switch;
 use crate::edge::{Fastly, Quota};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
@@ -29,19 +30,12 @@ pub struct Budget {
     pub written: u64,
 }
 
-impl Step for Budgeted {
-    type Fact = bool;
+impl Deed for Budgeted {
     type Evidence = Budget;
 
-    async fn observe(&self) -> Result<Seen<bool, Budget>> {
-        Ok(Seen { fact: false, evidence: Budget::default() })
-    }
+    const KEPT: &'static str = "it only counted";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Budget>> {
+    async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<Budget> {
         let mut quota = self.fastly.quota();
         // Only a write tells; where all was staged before, one that changes nothing does.
         if quota.is_none()
@@ -63,10 +57,6 @@ impl Step for Budgeted {
             })?;
         }
         let written = self.fastly.written();
-        Ok(Seen { fact: *to, evidence: Budget { quota, need: self.need, keep: self.keep, written } })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("it only counted")
+        Ok(Budget { quota, need: self.need, keep: self.keep, written })
     }
 }

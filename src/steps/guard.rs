@@ -1,9 +1,10 @@
 //! Whether a second process stands ready to take the run back, should this one die or hang.
 
+use super::deed::Deed;
 use crate::error::Result;
 use crate::journal::Permit;
 use crate::outside::Outside;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 
 /// `true` once the guard has its own connections open and watches this process.
 pub struct GuardReady {
@@ -12,27 +13,16 @@ pub struct GuardReady {
     pub expected: bool,
 }
 
-impl Step for GuardReady {
-    type Fact = bool;
+impl Deed for GuardReady {
     /// Whether there is a guard.
     type Evidence = bool;
 
-    async fn observe(&self) -> Result<Seen<bool, bool>> {
-        Ok(Seen { fact: false, evidence: false })
-    }
+    const KEPT: &'static str = "the guard leaves with the run";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, bool>> {
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<bool> {
         if self.expected {
             self.outside.guard_ready().await?;
         }
-        Ok(Seen { fact: *to, evidence: self.expected })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("the guard leaves with the run")
+        Ok(self.expected)
     }
 }

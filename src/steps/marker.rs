@@ -1,9 +1,10 @@
 //! Whether the chain was just timed: markers from the source to the target.
 
+use super::deed::Deed;
 use crate::database::Server;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::step::{Earlier, Seen, Step, Undo};
+use crate::step::Earlier;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,19 +30,12 @@ pub struct MarkerTrial {
     pub limit_ms: u64,
 }
 
-impl Step for MarkerTrial {
-    type Fact = bool;
+impl Deed for MarkerTrial {
     type Evidence = Timing;
 
-    async fn observe(&self) -> Result<Seen<bool, Timing>> {
-        Ok(Seen { fact: false, evidence: Timing::default() })
-    }
+    const KEPT: &'static str = "markers are rows of our own table";
 
-    async fn want(&self, _earlier: &Earlier) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn set(&self, _permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Timing>> {
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<Timing> {
         // The connections that will count are opened now.
         self.source.warm().await?;
         self.target.warm().await?;
@@ -61,11 +55,7 @@ impl Step for MarkerTrial {
         }
         let evidence =
             Timing { round_trip_ms: median(trips), floor_ms: median(floors), predicted_ms: median(predictions) };
-        Ok(Seen { fact: *to, evidence })
-    }
-
-    fn undo(&self) -> Undo<bool> {
-        Undo::Keep("markers are rows of our own table")
+        Ok(evidence)
     }
 }
 

@@ -34,6 +34,17 @@ class Bus:
             assert time.monotonic() - began < seconds, f"{tag} {words} did not come"
         raise AssertionError("the bus ended")
 
+    def until(self, ending: str, seconds: float = 60) -> list[str]:
+        """Returns the tags of all events up to the first that ends so."""
+        tags: list[str] = []
+        began = time.monotonic()
+        for line in self._process.stdout:
+            tags.append(line.partition("\t")[0])
+            if tags[-1].endswith(ending):
+                return tags
+            assert time.monotonic() - began < seconds, tags
+        raise AssertionError("the bus ended")
+
     def close(self) -> None:
         self._process.terminate()
         self._process.communicate()
@@ -58,6 +69,19 @@ def bus(fresh_chain: Chain, watched: SaltMaster) -> Iterator[Bus]:
 
 def alarms(chain: Chain) -> list[str]:
     return list(direct.run(chain.pillar(), "status").answer["alarms"])
+
+
+def test_every_step_of_a_run_is_on_the_bus_and_on_stderr(
+    fresh_chain: Chain, watched: SaltMaster, bus: Bus
+) -> None:
+    ran = watched.run("state.orchestrate", "migrate.flip")
+    assert ran.rc == 0, ran.stdout
+    (run,) = {line.split()[0] for line in ran.stderr.splitlines() if line.startswith("flip-")}
+    tags = [tag for tag in bus.until("/finished") if tag.startswith(f"migrate/{run}/")]
+    lines = [line.split()[1] for line in ran.stderr.splitlines() if line.startswith(run)]
+    assert [tag.rpartition("/")[2] for tag in tags] == lines
+    assert {"begun", "started", "done", "committed", "released", "finished"} <= set(lines)
+    assert fresh_chain.serving() is fresh_chain.new
 
 
 def test_a_stopped_replica_is_an_alarm_and_its_end_is_told(

@@ -69,7 +69,7 @@ pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
         let open = run.finished.is_none();
         if open && standing.holder.is_none() {
             alarms.push(format!(
-                "run {} was not finished: run migrate.{} again, or salt-run migrate.abort",
+                "run {} ({}) was not finished: type the same command again, or salt-run migrate.abort",
                 run.run, run.phase
             ));
         }

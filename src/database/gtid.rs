@@ -39,6 +39,28 @@ impl Position {
         other.0.iter().all(|(domain, theirs)| self.0.get(domain).is_some_and(|ours| ours.sequence >= theirs.sequence))
     }
 
+    /// Names the domain with the longest history, one left aside.
+    pub fn busiest(&self, aside: u32) -> Option<u32> {
+        let others = self.0.values().filter(|gtid| gtid.domain != aside);
+        others.max_by_key(|gtid| gtid.sequence).map(|gtid| gtid.domain)
+    }
+
+    /// Adds what is later in another position.
+    pub fn or(mut self, other: &Self) -> Self {
+        for (domain, theirs) in &other.0 {
+            let ours = self.0.entry(*domain).or_insert(*theirs);
+            if theirs.sequence > ours.sequence {
+                *ours = *theirs;
+            }
+        }
+        self
+    }
+
+    /// Tells whether there is no transaction in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Names the domains in which something is.
     pub fn domains(&self) -> impl Iterator<Item = u32> {
         self.0.keys().copied()

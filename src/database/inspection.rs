@@ -9,16 +9,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// Whose statements a server logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// It accepts writes, or is about to.
+    Everybody,
+    /// It is read-only: `FLUSH` is logged all the same, and whatever those write who may pass a fence.
+    Privileged,
+}
+
+const PRIVILEGED: &str = "SELECT SUBSTRING_INDEX(SUBSTRING(GRANTEE, 2), '''@''', 1) FROM information_schema.USER_PRIVILEGES \
+                          WHERE PRIVILEGE_TYPE IN ('RELOAD','SUPER','READ_ONLY ADMIN')";
+
 impl Server {
     /// Lists the accounts that could write past a fence, as `user@host`.
-    ///
-    /// Source of the rule: MariaDB Server documentation, "Grant", READ_ONLY ADMIN; before 10.11 it was part of SUPER.
     pub async fn may_bypass_fence(&self) -> Result<Vec<String>> {
-        let sql = "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
-                   WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN' \
-                   OR (PRIVILEGE_TYPE = 'SUPER' AND NOT EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES \
-                       WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN'))";
-        let sets = self.session.packet(sql).await?;
+        let sets = self.session.packet(self.dialect().await?.words().bypassing).await?;
         let grantees =
             sets.iter().flatten().map(|row| self.field(row, "grantee").map(|grantee| grantee.replace('\'', "")));
         grantees.collect()
@@ -82,6 +88,12 @@ impl Server {
             .collect()
     }
 
+    /// Lists the names of all accounts.
+    pub async fn account_names(&self) -> Result<Vec<String>> {
+        let sets = self.session.packet("SELECT DISTINCT User AS user FROM mysql.user WHERE User <> ''").await?;
+        sets.iter().flatten().map(|row| self.field(row, "user").map(str::to_owned)).collect()
+    }
+
     /// Returns the number of the newest connection.
     pub async fn last_connection(&self) -> Result<u64> {
         let row = self.session.row("SELECT MAX(ID) AS last FROM information_schema.PROCESSLIST").await?;
@@ -95,22 +107,16 @@ impl Server {
         if nodes.is_empty() {
             return Ok(0);
         }
-        let sql = format!(
-            "SELECT COUNT(*) AS busy FROM information_schema.PROCESSLIST AS p \
-             LEFT JOIN information_schema.INNODB_TRX AS t ON t.trx_mysql_thread_id = p.ID \
-             WHERE p.ID <= {last} AND LEFT(p.HOST, LENGTH(p.HOST) - LOCATE(':', REVERSE(p.HOST))) IN ({nodes}) AND p.COMMAND NOT LIKE 'Binlog Dump%' \
-               AND (p.COMMAND <> 'Sleep' OR p.TIME_MS < {quiet} OR t.trx_rows_modified > 0)",
-            nodes = nodes.join(", "),
-            quiet = quiet.as_millis()
-        );
+        let sql = self.dialect().await?.at_work(&nodes.join(", "), last, quiet);
         let row = self.session.row(&sql).await?;
         self.number(&row, "busy")
     }
 
     /// Lists the server ids of the replicas that read from here now.
     pub async fn replica_ids(&self) -> Result<Vec<u32>> {
-        let sets = self.session.packet("SHOW SLAVE HOSTS").await?;
-        sets.iter().flatten().map(|row| self.number(row, "Server_id")).collect()
+        let words = self.dialect().await?.words();
+        let sets = self.session.packet(words.replicas).await?;
+        sets.iter().flatten().map(|row| self.number(row, words.columns.replica)).collect()
     }
 
     /// Tells whether the marker's account can write its row: by the grant, without writing.
@@ -128,22 +134,22 @@ impl Server {
         self.session.packet(&format!("SET GLOBAL event_scheduler={word}")).await.map(|_| ())
     }
 
-    /// Sets the GTID domain of new sessions, and ends the application sessions that still have the other one.
-    pub async fn set_domain(&self, _permit: &Permit, domain: u32, end_sessions: bool) -> Result<()> {
-        self.session.packet(&format!("SET GLOBAL gtid_domain_id={domain}")).await?;
-        if !end_sessions {
-            return Ok(());
-        }
+    /// Sets the GTID domain of new sessions, and ends those that still have the other one and could write in it.
+    pub async fn set_domain(&self, _permit: &Permit, domain: u32, writers: Writers) -> Result<()> {
         let ours = text(&self.settings.databases.accounts.admin.user);
         let replication = text(&self.settings.databases.accounts.replication.user);
+        let which = match writers {
+            Writers::Everybody => String::new(),
+            Writers::Privileged => format!(" AND USER IN ({PRIVILEGED})"),
+        };
+        // One statement, which the server ends though we die: whoever comes after us sees the domain, and not who began
+        // with another. A session that ended by itself in the meantime is as good.
         let sql = format!(
-            "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER NOT IN ('system user','event_scheduler',{ours},{replication})"
+            "BEGIN NOT ATOMIC SET GLOBAL gtid_domain_id={domain}; \
+             FOR one IN (SELECT ID AS id FROM information_schema.PROCESSLIST \
+             WHERE USER NOT IN ('system user','event_scheduler',{ours},{replication}){which}) \
+             DO BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; KILL one.id; END; END FOR; END"
         );
-        for row in self.session.packet(&sql).await?.iter().flatten() {
-            let id: u64 = self.number(row, "id")?;
-            // A session that ended by itself in the meantime is as good.
-            let _ = self.session.packet(&format!("KILL {id}")).await;
-        }
-        Ok(())
+        self.session.packet(&sql).await.map(|_| ())
     }
 }

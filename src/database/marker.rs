@@ -22,14 +22,16 @@ pub struct Marked {
 impl Server {
     /// Writes a marker and returns where it is.
     pub async fn mark(&self, seq: u64) -> Result<Marked> {
+        let dialect = self.dialect().await?;
         let sql = format!(
-            "REPLACE INTO {SCHEMA}.marker (name, run, seq, at) VALUES ('chain', {}, {seq}, SYSDATE(6)); \
-             SELECT @@last_gtid AS position",
-            text(&format!("{:.0}", event::now()))
+            "REPLACE INTO {SCHEMA}.marker (name, run, seq, at) VALUES ('chain', {}, {seq}, SYSDATE(6)); {}",
+            text(&format!("{:.0}", event::now())),
+            dialect.words().last_written
         );
         let sent = Instant::now();
         let row = self.marker.row(&sql).await?;
-        Ok(Marked { position: self.field(&row, "position")?.to_owned(), sent, answered: sent.elapsed() })
+        let answered = sent.elapsed();
+        Ok(Marked { position: dialect.normal(self.field(&row, "position")?)?, sent, answered })
     }
 
     /// Times the way to the server and back, over the open connection.
@@ -43,6 +45,7 @@ impl Server {
     pub async fn warm(&self) -> Result<()> {
         self.session.packet("DO 0").await?;
         self.rescue.packet("DO 0").await?;
+        self.dialect().await?;
         Ok(())
     }
 }

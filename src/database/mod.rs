@@ -1,19 +1,36 @@
 //! The database servers, and what they can be asked and told. It knows no step.
 //!
-//! What is written here is MariaDB's dialect; every statement that changes something takes a permit.
+//! What the two families of servers say in different words stands in `dialect`; every statement that changes something
+//! takes a permit.
 
+mod accounts;
+pub mod dialect;
 mod fence;
-pub mod gtid;
+mod gtid;
+mod gtid_set;
 mod inspection;
 pub mod literals;
 mod marker;
+mod pinned;
 pub mod quote;
+mod role;
+mod rows;
+mod rulings;
+mod seeding;
 mod server;
 mod session;
 mod source;
+mod whole;
 
+pub use dialect::{Errant, Harm};
 pub use fence::{Fenced, Promoted};
+pub use inspection::Writers;
 pub use marker::Marked;
+pub use pinned::Pinned;
+pub use role::Role;
+pub use rows::{Bound, Range, Sum, Table};
+pub use rulings::Rulings;
+pub use seeding::{Unsafe, stands_at};
 pub use server::{Server, Status};
 pub use session::{Record, Session};
 pub use source::Channel;
@@ -74,6 +91,12 @@ impl Servers {
             add(Side::New, node, Some(above));
         }
         Self { all, old_primary, new_primary }
+    }
+
+    /// Prepares a client for a node of the new side, whether or not the chain has it.
+    pub fn beside(settings: &Settings, node: &str) -> Option<Rc<Server>> {
+        let found = settings.node(Side::New, node)?;
+        Some(Rc::new(Server::new(settings, Side::New, node, found, None)))
     }
 
     /// Lists every server, sources before their replicas.

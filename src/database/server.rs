@@ -1,10 +1,11 @@
 //! One database server: who it is, and how it stands.
 
-use super::gtid::Position;
+use super::dialect::{Dialect, Own, spoken};
 use super::{Channel, Record, Session, endpoint};
 use crate::error::{Error, Result};
 use crate::settings::{Node, Settings, Side};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::net::IpAddr;
 
 /// A client of one server.
@@ -23,6 +24,7 @@ pub struct Server {
     pub(super) rescue: Session,
     /// As the account that a fence stops.
     pub(super) marker: Session,
+    dialect: Cell<Option<&'static dyn Dialect>>,
 }
 
 /// How a server stands.
@@ -30,19 +32,17 @@ pub struct Server {
 pub struct Status {
     pub read_only: bool,
     pub server_id: u32,
+    /// `MariaDB` or `MySQL`.
+    pub family: String,
     pub version: String,
-    /// The last transaction of each domain in its own binlog.
+    /// What its own binlog holds.
     pub binlog_position: String,
-    /// The last transaction of each domain that replication applied.
-    pub replica_position: String,
-    /// Either, whichever is later.
+    /// Everything it has: from its own binlog, or by replication.
     pub position: String,
-    /// Every domain and server that ever wrote into its binlog.
+    /// Whoever ever wrote into its binlog, and up to where.
     pub binlog_state: String,
-    pub domain: u32,
     pub log_bin: bool,
     pub log_replica_updates: bool,
-    pub gtid_strict_mode: bool,
     pub binlog_format: String,
     pub sync_binlog: u32,
     pub flush_log_at_commit: u32,
@@ -51,6 +51,7 @@ pub struct Status {
     pub channel: Option<Channel>,
     /// Names of further replication channels.
     pub other_channels: Vec<String>,
+    pub own: Own,
 }
 
 impl Server {
@@ -62,6 +63,7 @@ impl Server {
             session: session(&accounts.admin, true),
             rescue: session(&accounts.admin, true),
             marker: session(&accounts.marker, false),
+            dialect: Cell::new(None),
             side,
             node: node.to_owned(),
             address: found.private,
@@ -91,68 +93,82 @@ impl Server {
     }
 
     async fn status_by(&self, session: &Session) -> Result<Status> {
-        let mut sets = session
-            .packet(
-                "SELECT @@global.read_only AS read_only, @@global.server_id AS server_id, VERSION() AS version, \
-                 @@global.gtid_binlog_pos AS binlog_position, @@global.gtid_slave_pos AS replica_position, \
-                 @@global.gtid_current_pos AS position, @@global.gtid_binlog_state AS binlog_state, \
-                 @@global.gtid_domain_id AS domain, @@global.log_bin AS log_bin, @@global.log_slave_updates AS updates, \
-                 @@global.gtid_strict_mode AS strict, @@global.binlog_format AS format, @@global.sync_binlog AS sync_binlog, \
-                 @@global.innodb_flush_log_at_trx_commit AS flush_log, @@global.event_scheduler AS events; \
-                 SHOW ALL SLAVES STATUS",
-            )
-            .await?
-            .into_iter();
+        let dialect = self.dialect_by(session).await?;
+        let words = dialect.words();
+        let mut sets = session.packet(&format!("{}; {}", words.facts, words.channels)).await?.into_iter();
         let facts = sets.next().and_then(|rows| rows.into_iter().next()).unwrap_or_default();
         let mut channel = None;
         let mut other_channels = Vec::new();
         for row in sets.next().unwrap_or_default() {
-            match self.field(&row, "Connection_name")? {
-                "" => channel = Some(Channel::read(self, &row)?),
+            match self.field(&row, words.columns.channel)? {
+                "" => channel = Some(Channel::read(self, &words.columns, &row)?),
                 other => other_channels.push(other.to_owned()),
             }
         }
-        let position = |key: &str| -> Result<String> { Ok(Position::read(self.field(&facts, key)?)?.to_string()) };
+        let position = |key: &str| dialect.normal(self.field(&facts, key)?);
+        let told = |key: &str| facts.get(key).cloned().flatten();
+        let flag = |key: &str| facts.get(key).map(|_| self.flag(&facts, key)).transpose();
         Ok(Status {
             read_only: self.read_only(&facts)?,
             server_id: self.number(&facts, "server_id")?,
+            family: words.family.to_owned(),
             version: self.field(&facts, "version")?.to_owned(),
             binlog_position: position("binlog_position")?,
-            replica_position: position("replica_position")?,
             position: position("position")?,
             binlog_state: self.field(&facts, "binlog_state")?.to_owned(),
-            domain: self.number(&facts, "domain")?,
             log_bin: self.flag(&facts, "log_bin")?,
             log_replica_updates: self.flag(&facts, "updates")?,
-            gtid_strict_mode: self.flag(&facts, "strict")?,
             binlog_format: self.field(&facts, "format")?.to_owned(),
             sync_binlog: self.number(&facts, "sync_binlog")?,
             flush_log_at_commit: self.number(&facts, "flush_log")?,
             event_scheduler: self.field(&facts, "events")?.to_uppercase(),
             channel,
             other_channels,
+            own: Own {
+                uuid: told("uuid"),
+                super_read_only: flag("super_read_only")?,
+                gtid_mode: told("gtid_mode"),
+                purged: told("purged"),
+                gtid_strict_mode: flag("strict")?,
+                domain: facts.get("domain").map(|_| self.number(&facts, "domain")).transpose()?,
+            },
         })
     }
 
-    /// Asks for the last transaction of each domain in its own binlog.
+    /// Finds out, once, what the server speaks.
+    pub async fn dialect(&self) -> Result<&'static dyn Dialect> {
+        self.dialect_by(&self.session).await
+    }
+
+    /// The same over the connection that is about to be used, for another one may hang.
+    pub(super) async fn dialect_by(&self, session: &Session) -> Result<&'static dyn Dialect> {
+        match self.dialect.get() {
+            Some(dialect) => Ok(dialect),
+            None => {
+                let found = spoken(session, &self.name).await?;
+                self.dialect.set(Some(found));
+                Ok(found)
+            }
+        }
+    }
+
+    /// Asks for what its own binlog holds.
     pub async fn binlog_position(&self) -> Result<String> {
-        let row = self.session.row("SELECT @@global.gtid_binlog_pos AS position").await?;
-        self.field(&row, "position").map(str::to_owned)
+        let dialect = self.dialect().await?;
+        let row = self.session.row(dialect.words().binlog_position).await?;
+        dialect.normal(self.field(&row, "position")?)
     }
 
     /// Waits on the server until it has everything up to a position; false where the limit came first.
     pub async fn has(&self, position: &str, limit_ms: u64) -> Result<bool> {
-        let wanted = Position::read(position)?;
-        // A wait for what the server itself wrote would never end: it looks at what replication applied only.
-        let current = self.session.row("SELECT @@global.gtid_current_pos AS position").await?;
-        if Position::read(self.field(&current, "position")?)?.contains(&wanted) {
-            return Ok(true);
+        let dialect = self.dialect().await?;
+        if !dialect.waits_for_its_own() {
+            let current = self.session.row(dialect.words().position).await?;
+            if dialect.holds(self.field(&current, "position")?, position)? {
+                return Ok(true);
+            }
         }
-        let sql = format!(
-            "SELECT MASTER_GTID_WAIT({}, {}) AS waited",
-            super::quote::text(position),
-            seconds(limit_ms.min(4_000))
-        );
+        let sql = dialect.wait(position, limit_ms.min(4_000));
         let mut left = limit_ms;
         loop {
             let row = self.session.row(&sql).await?;

@@ -11,6 +11,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -24,12 +26,13 @@ type Job = Box<dyn FnOnce(&mut Option<Conn>) + Send>;
 pub struct Session {
     endpoint: Endpoint,
     jobs: RefCell<Option<Sender<Job>>>,
+    connection: Arc<AtomicU32>,
 }
 
 impl Session {
     /// Prepares a session; nothing is opened yet.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, jobs: RefCell::new(None) }
+        Self { endpoint, jobs: RefCell::new(None), connection: Arc::default() }
     }
 
     /// Sends one packet, which may hold several statements, and returns the rows of each that has any.
@@ -40,8 +43,9 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         let sql = sql.to_owned();
         let endpoint = self.endpoint.clone();
+        let number = self.connection.clone();
         let job: Job = Box::new(move |connection| {
-            let result = run(connection, &endpoint, &sql);
+            let result = run(connection, &number, &endpoint, &sql);
             if matches!(
                 result,
                 Err(mysql::Error::IoError(_) | mysql::Error::DriverError(_) | mysql::Error::CodecError(_))
@@ -67,6 +71,11 @@ impl Session {
         last.ok_or_else(|| Error::remote(&self.endpoint.name, "the server answered without a row"))
     }
 
+    /// Returns the number by which the server knows the connection that was opened last.
+    pub fn connection(&self) -> u32 {
+        self.connection.load(Ordering::Relaxed)
+    }
+
     fn sender(&self) -> Sender<Job> {
         self.jobs
             .borrow_mut()
@@ -87,8 +96,8 @@ impl Session {
     fn explain(&self, error: &mysql::Error) -> Error {
         let name = &self.endpoint.name;
         match error {
-            // 1969: the bound of SET STATEMENT max_statement_time; 1317: killed by the watchdog.
-            mysql::Error::MySqlError(server) if matches!(server.code, 1969 | 1317) => {
+            // 1969: the bound of SET STATEMENT max_statement_time; 1317: killed by the watchdog; 1205: lock_wait_timeout.
+            mysql::Error::MySqlError(server) if matches!(server.code, 1969 | 1317 | 1205) => {
                 Error::Deadline { what: format!("{name}: a statement"), limit_ms: self.endpoint.statement_ms }
             }
             mysql::Error::MySqlError(server) => {
@@ -100,10 +109,19 @@ impl Session {
     }
 }
 
-fn run(connection: &mut Option<Conn>, endpoint: &Endpoint, sql: &str) -> mysql::Result<Vec<Vec<Record>>> {
+fn run(
+    connection: &mut Option<Conn>,
+    number: &AtomicU32,
+    endpoint: &Endpoint,
+    sql: &str,
+) -> mysql::Result<Vec<Vec<Record>>> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(open(endpoint)?),
+        None => {
+            let opened = connection.insert(open(endpoint)?);
+            number.store(opened.connection_id(), Ordering::Relaxed);
+            opened
+        }
     };
     let mut result = connection.query_iter(sql)?;
     let mut sets = Vec::new();

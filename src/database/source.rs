@@ -1,9 +1,9 @@
 //! Replication: who a server follows.
 //!
 //! Invariant: a server is pointed to a source only once that source has everything the server has, so that no position
-//! is ever asked for that the source does not know. Passwords stay out of the general log.
+//! is ever asked for that the source does not know, where that would end the channel. Passwords stay out of the general log.
 
-use super::quote::text;
+use super::dialect::{Columns, Source};
 use super::{Record, Server};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
@@ -32,7 +32,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(super) fn read(server: &Server, row: &Record) -> Result<Self> {
+    pub(super) fn read(server: &Server, columns: &Columns, row: &Record) -> Result<Self> {
         let word = |key: &str| row.get(key).and_then(Option::as_deref).unwrap_or_default().to_owned();
         let error = [word("Last_IO_Error"), word("Last_SQL_Error")]
             .into_iter()
@@ -47,10 +47,10 @@ impl Channel {
             "Replicate_Wild_Ignore_Table",
         ];
         Ok(Self {
-            source: format!("{}:{}", server.field(row, "Master_Host")?, server.field(row, "Master_Port")?),
-            source_id: server.number(row, "Master_Server_Id")?,
-            receiving: word("Slave_IO_Running"),
-            applying: word("Slave_SQL_Running") == "Yes",
+            source: format!("{}:{}", server.field(row, columns.host)?, server.field(row, columns.port)?),
+            source_id: server.number(row, columns.server_id)?,
+            receiving: word(columns.receiving),
+            applying: word(columns.applying) == "Yes",
             error: error.join("; "),
             delay: word("SQL_Delay").parse().unwrap_or(0),
             filters: filters
@@ -77,43 +77,51 @@ impl Server {
     /// [`Error::Deadline`] where the source does not get everything the server has, or the channel does not run.
     pub async fn follow(&self, _permit: &Permit, source: &Server, former_primary: bool) -> Result<()> {
         let limit = self.settings.databases.deadlines.replication;
-        self.session.packet("STOP SLAVE").await?;
+        let dialect = self.dialect().await?;
+        self.session.packet(dialect.words().stop).await?;
         let position = self.status().await?.position;
-        if !source.has(&position, limit).await? {
+        if !dialect.may_run_ahead() && !source.has(&position, limit).await? {
             return Err(Error::Deadline {
                 what: format!("{}: receiving what {} has ({position})", source.name, self.name),
                 limit_ms: limit,
             });
         }
-        let demote = if former_primary { ", MASTER_DEMOTE_TO_SLAVE=1" } else { "" };
-        let change =
-            format!("CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos{demote}; START SLAVE", self.connection_to(source));
-        self.unlogged(&change).await?;
+        self.unlogged(&dialect.follow(&self.connection_to(source), former_primary)).await?;
         self.runs("", limit, Channel::healthy).await
+    }
+
+    /// Proves that a former primary wrote nothing of its own that its successor has not.
+    ///
+    /// # Errors
+    /// [`Error::Apart`] with the last of such transactions, where replication would stop at them.
+    pub async fn not_apart(&self, successor: &Server) -> Result<()> {
+        // First the one that may have more: what it has by then, the other was sent before.
+        let (status, theirs) = (self.status().await?, successor.status().await?);
+        let quarantine = self.settings.databases.quarantine_domain;
+        match self.dialect().await?.apart(&status, &theirs, quarantine)? {
+            None => Ok(()),
+            Some(gtids) => Err(Error::Apart { server: self.name.clone(), primary: successor.name.clone(), gtids }),
+        }
     }
 
     /// Makes the server follow nobody, and forget whom it followed.
     pub async fn unfollow(&self, _permit: &Permit) -> Result<()> {
-        self.session.packet("STOP SLAVE; RESET SLAVE ALL").await.map(|_| ())
+        let dialect = self.dialect().await?;
+        self.session.packet(dialect.words().forget).await.map(|_| ())
     }
 
     /// Proves that the server could follow a source: reads from it over a channel of its own, applies nothing.
-    ///
-    /// By file and position, for a GTID position that still moves cannot be asked for.
     ///
     /// # Errors
     /// [`Error::Remote`] with the reason why it cannot (address, login, TLS, binlog).
     pub async fn try_to_follow(&self, permit: &Permit, source: &Server) -> Result<()> {
         self.forget_trial(permit).await?;
-        let now = source.session.row("SHOW MASTER STATUS").await?;
-        let (file, position) = (source.field(&now, "File")?, source.number::<u64>(&now, "Position")?);
-        let change = format!(
-            "CHANGE MASTER '{TRIAL}' TO {}, MASTER_USE_GTID=no, MASTER_LOG_FILE={}, MASTER_LOG_POS={position}; \
-             START SLAVE '{TRIAL}' IO_THREAD",
-            self.connection_to(source),
-            text(file)
-        );
-        self.unlogged(&change).await?;
+        let dialect = self.dialect().await?;
+        let at = match dialect.trial_from() {
+            Some(sql) => Some(source.session.row(sql).await?),
+            None => None,
+        };
+        self.unlogged(&dialect.try_to_follow(TRIAL, &self.connection_to(source), at.as_ref())).await?;
         let limit = self.settings.databases.deadlines.replication.min(10_000);
         let proof = self.runs(TRIAL, limit, |channel| channel.receiving == "Yes" && channel.error.is_empty()).await;
         self.forget_trial(permit).await?;
@@ -123,28 +131,22 @@ impl Server {
     /// Removes the channel of the trial, if it is there: armed, it would start to apply after a restart.
     pub async fn forget_trial(&self, _permit: &Permit) -> Result<()> {
         if self.status().await?.other_channels.iter().any(|name| name == TRIAL) {
-            self.session.packet(&format!("STOP SLAVE '{TRIAL}'; RESET SLAVE '{TRIAL}' ALL")).await?;
+            let dialect = self.dialect().await?;
+            self.session.packet(&dialect.forget_channel(TRIAL)).await?;
         }
         Ok(())
     }
 
-    fn connection_to(&self, source: &Server) -> String {
+    fn connection_to<'a>(&'a self, source: &Server) -> Source<'a> {
         let databases = &self.settings.databases;
         let account = &databases.accounts.replication;
-        let tls = databases.tls.as_ref().map_or_else(String::new, |tls| {
-            let verify = u8::from(tls.verify_hostname);
-            format!(
-                ", MASTER_SSL=1, MASTER_SSL_CA={}, MASTER_SSL_VERIFY_SERVER_CERT={verify}",
-                text(&tls.ca.to_string_lossy())
-            )
-        });
-        format!(
-            "MASTER_HOST={}, MASTER_PORT={}, MASTER_USER={}, MASTER_PASSWORD={}, MASTER_CONNECT_RETRY=1{tls}",
-            text(&source.address.to_string()),
-            source.port,
-            text(&account.user),
-            text(account.password.reveal())
-        )
+        Source {
+            address: source.address,
+            port: source.port,
+            user: &account.user,
+            password: account.password.reveal(),
+            tls: databases.tls.as_ref().map(|tls| (tls.ca.as_path(), tls.verify_hostname)),
+        }
     }
 
     /// Runs statements with a password in them past the general log.
@@ -157,14 +159,15 @@ impl Server {
 
     /// Waits until a channel runs; the server has no wait for this, so it is asked, outside of any window.
     async fn runs(&self, channel: &str, limit_ms: u64, good: impl Fn(&Channel) -> bool) -> Result<()> {
+        let words = self.dialect().await?.words();
         let until = Instant::now() + Duration::from_millis(limit_ms);
         loop {
-            let sets = self.session.packet("SHOW ALL SLAVES STATUS").await?;
+            let sets = self.session.packet(words.channels).await?;
             let row = sets
                 .iter()
                 .flatten()
-                .find(|row| row.get("Connection_name").and_then(Option::as_deref) == Some(channel));
-            let seen = row.map(|row| Channel::read(self, row)).transpose()?;
+                .find(|row| row.get(words.columns.channel).and_then(Option::as_deref) == Some(channel));
+            let seen = row.map(|row| Channel::read(self, &words.columns, row)).transpose()?;
             match seen {
                 Some(seen) if good(&seen) => return Ok(()),
                 Some(seen) if seen.receiving == "No" && !seen.error.is_empty() => {

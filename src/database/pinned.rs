@@ -1,0 +1,130 @@
+//! Two servers seen at one point of the source's history, while both go on.
+//!
+//! Invariant: the replica's channel stands still only while the lock of the pin is held. A second connection waits for
+//! that lock on the server itself and starts the channel when it gets it: at the end of the pin, when the process that
+//! pins dies, or when the limit is over.
+
+use super::quote::text;
+use super::server::seconds;
+use super::{Server, Session, endpoint};
+use crate::error::{Error, Result};
+use crate::journal::Permit;
+use futures_util::future::join;
+
+/// The name of the lock on the replica.
+const LOCK: &str = "saltext_migrate.checksum";
+/// That of the one by which the second connection shows that it waits.
+const WAITING: &str = "saltext_migrate.checksum.waiting";
+
+/// Milliseconds for one statement that reads a snapshot.
+const READING: u64 = 3_600_000;
+
+/// A snapshot of each of two servers, at one position.
+pub struct Pinned {
+    pub position: String,
+    pub source: Session,
+    pub replica: Session,
+}
+
+impl Server {
+    fn another_session(&self) -> Session {
+        let account = &self.settings.databases.accounts.admin;
+        Session::new(endpoint(&self.settings, &self.name, self.address, account, true))
+    }
+
+    /// One that reads whole tables, where they have no key.
+    fn patient_session(&self) -> Session {
+        let account = &self.settings.databases.accounts.admin;
+        let mut endpoint = endpoint(&self.settings, &self.name, self.address, account, true);
+        endpoint.statement_ms = endpoint.statement_ms.max(READING);
+        Session::new(endpoint)
+    }
+
+    /// Sees a source and one of its replicas, direct or not, at one position. The replica's channel is stopped for as
+    /// long as it needs to get there.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where the replica does not follow, or the server has no word for it; [`Error::Deadline`]
+    /// where the replica does not get there in time. The channel runs again in each case.
+    pub async fn pin(&self, _permit: &Permit, replica: &Server) -> Result<Pinned> {
+        let dialect = self.dialect().await?;
+        let Some(words) = dialect.pinning() else {
+            let family = dialect.words().family;
+            return Err(Error::remote(
+                &self.name,
+                format!("{family} tells no position for a snapshot: writes would have to stop"),
+            ));
+        };
+        let runs =
+            replica.status().await?.channel.is_some_and(|channel| channel.receiving == "Yes" && channel.applying);
+        if !runs {
+            return Err(Error::remote(&replica.name, "its replication does not run, so nothing was stopped"));
+        }
+        let limit = self.settings.databases.max_lag.min(self.settings.databases.deadlines.catch_up);
+        let pinned =
+            Pinned { position: String::new(), source: self.patient_session(), replica: replica.patient_session() };
+        let (holder, starter) = (replica.another_session(), replica.another_session());
+        let taken = |session, name, wait| taken(session, &replica.name, name, wait);
+        taken(&holder, LOCK, 0).await?;
+        taken(&starter, WAITING, 0).await?;
+        // Whatever becomes of us, the server itself starts the channel.
+        let start = format!(
+            "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
+             DO RELEASE_LOCK({waiting}); DO GET_LOCK({lock}, {limit}); START SLAVE; DO RELEASE_LOCK({lock}); END",
+            waiting = text(WAITING),
+            lock = text(LOCK),
+            limit = seconds(limit * 2),
+        );
+        let work = async {
+            taken(&holder, WAITING, 5).await?;
+            let result = self.at_one_point(replica, &holder, pinned, words, limit).await;
+            // The channel starts now, not when the connection ends.
+            holder.packet(&format!("DO RELEASE_LOCK({})", text(LOCK))).await?;
+            result
+        };
+        let (started, result) = join(starter.packet(&start), work).await;
+        let pinned = result?;
+        started?;
+        Ok(pinned)
+    }
+
+    /// All of it over the connection that holds the lock: whoever waits for that then comes after what still runs there.
+    async fn at_one_point(
+        &self,
+        replica: &Server,
+        holder: &Session,
+        mut pinned: Pinned,
+        words: &Pinning,
+        limit: u64,
+    ) -> Result<Pinned> {
+        holder.packet("STOP SLAVE").await?;
+        let row = pinned.source.row(words.snapshot).await?;
+        let position = self.field(&row, "position")?.to_owned();
+        // Both threads, for the one that applies has no such word of its own.
+        holder.packet(&format!("START SLAVE UNTIL master_gtid_pos={}", text(&position))).await?;
+        let waited = holder.row(&replica.dialect().await?.wait(&position, limit)).await?;
+        if self.field(&waited, "waited")? != "0" {
+            let what = format!("{}: getting to {position}", replica.name);
+            return Err(Error::Deadline { what, limit_ms: limit });
+        }
+        // It waits until both threads are out, whatever they were about.
+        holder.packet("STOP SLAVE").await?;
+        pinned.replica.packet(words.snapshot).await?;
+        pinned.position = position;
+        Ok(pinned)
+    }
+}
+
+/// What a server needs to be pinned.
+pub struct Pinning {
+    /// Begins a snapshot, and answers its `position`.
+    pub snapshot: &'static str,
+}
+
+async fn taken(session: &Session, server: &str, name: &str, wait: u64) -> Result<()> {
+    let row = session.row(&format!("SELECT GET_LOCK({}, {wait}) AS taken", text(name))).await?;
+    match row.get("taken").cloned().flatten().as_deref() {
+        Some("1") => Ok(()),
+        _ => Err(Error::HeldByAnother(format!("somebody else compares {server}"))),
+    }
+}

@@ -1,0 +1,105 @@
+//! What is asked of a server that is to be copied, and told to one that was.
+
+use super::gtid::Position;
+use super::quote::text;
+use super::server::Server;
+use crate::error::Result;
+use crate::journal::Permit;
+
+/// Databases that are no data of the site.
+const SYSTEM: &str = "'mysql','sys','information_schema','performance_schema','saltext_migrate'";
+
+/// Tables of an engine whose copy is not of one moment, or holds nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsafe {
+    pub engine: String,
+    pub tables: u64,
+    pub example: String,
+}
+
+/// Tells whether a copy stands where its source stood when it was taken, or later; one without a transaction does not.
+///
+/// # Errors
+/// [`crate::error::Error::Remote`] where either text is no position.
+pub fn stands_at(position: &str, logged: &str) -> Result<bool> {
+    let position = Position::read(position)?;
+    Ok(!position.is_empty() && position.contains(&Position::read(logged)?))
+}
+
+impl Server {
+    /// Counts the tables that a copy of a running server does not hold as of one moment.
+    ///
+    /// # Errors
+    /// As [`super::Session::packet`].
+    pub async fn unsafe_to_copy(&self) -> Result<Vec<Unsafe>> {
+        let sql = format!(
+            "SELECT ENGINE AS engine, COUNT(*) AS tables, MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) AS example \
+             FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ({SYSTEM}) \
+               AND ENGINE IS NOT NULL AND ENGINE NOT IN ('InnoDB', 'ROCKSDB') GROUP BY ENGINE"
+        );
+        let sets = self.session.packet(&sql).await?;
+        sets.iter()
+            .flatten()
+            .map(|row| {
+                Ok(Unsafe {
+                    engine: self.field(row, "engine")?.to_owned(),
+                    tables: self.number(row, "tables")?,
+                    example: self.field(row, "example")?.to_owned(),
+                })
+            })
+            .collect()
+    }
+
+    /// Tells whether the server gives a snapshot a position, so that it can be compared with a replica while it is written.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Remote`] where it cannot be asked.
+    pub async fn can_be_pinned(&self) -> Result<bool> {
+        Ok(self.dialect().await?.pinning().is_some())
+    }
+
+    /// Counts the databases whose tables its account may not read: to it they are not there at all.
+    ///
+    /// # Errors
+    /// As [`super::Session::packet`].
+    pub async fn out_of_sight(&self) -> Result<u64> {
+        // The engine's own list names each database as its folder; what cannot be matched by name can be counted.
+        let (kept, _) = self.dialect().await?.words().engine_tables;
+        let sql = format!(
+            "SELECT CAST(GREATEST(0, CAST(kept AS SIGNED) - CAST(shown AS SIGNED)) AS UNSIGNED) AS hidden FROM \
+             (SELECT COUNT(DISTINCT SUBSTRING_INDEX(NAME, '/', 1)) AS kept FROM information_schema.{kept} \
+              WHERE NAME LIKE '%/%' AND NAME NOT LIKE '%/#sql%' AND SUBSTRING_INDEX(NAME, '/', 1) NOT IN ({SYSTEM})) AS engine, \
+             (SELECT COUNT(DISTINCT TABLE_SCHEMA) AS shown FROM information_schema.TABLES \
+              WHERE ENGINE = 'InnoDB' AND TABLE_SCHEMA NOT IN ({SYSTEM})) AS account"
+        );
+        self.number(&self.session.row(&sql).await?, "hidden")
+    }
+
+    /// Adds up what a copy has to carry, in bytes.
+    ///
+    /// # Errors
+    /// As [`super::Session::packet`].
+    pub async fn size(&self) -> Result<u64> {
+        let sql = "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) AS bytes FROM information_schema.TABLES \
+                   WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')";
+        self.number(&self.session.row(sql).await?, "bytes")
+    }
+
+    /// Tells a server that was copied from where its source goes on; nothing where it knows.
+    ///
+    /// A source that was a replica itself has its own source's transactions in a table, which the copy holds, and those
+    /// that it logged beside the copy: the later of both is where it stood.
+    ///
+    /// # Errors
+    /// As [`super::Session::packet`].
+    pub async fn take_position(&self, _permit: &Permit, logged: &str) -> Result<String> {
+        let copied = self.session.row("SELECT @@global.gtid_slave_pos AS position").await?;
+        let copied = Position::read(self.field(&copied, "position")?)?;
+        let stands = Position::read(logged)?.or(&copied);
+        if stands != copied {
+            let sql = format!("SET GLOBAL gtid_slave_pos={}", text(&stands.to_string()));
+            self.session.packet(&sql).await?;
+        }
+        Ok(stands.to_string())
+    }
+}

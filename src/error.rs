@@ -46,6 +46,12 @@ pub enum Error {
     /// It cannot be known which way the decision went: nothing more was touched.
     #[error("undecided: {0}")]
     Undecided(String),
+    /// A fenced primary wrote what the one that took over has not: the way back needs it seeded anew.
+    #[error(
+        "{server}: transaction {gtids} was written there behind the fence, and {primary} has it not; \
+         replication from {primary} would stop at it, so {server} was not made to follow"
+    )]
+    Apart { server: String, primary: String, gtids: String },
     /// The tool itself broke in the middle.
     #[error("a defect of this tool: {0}")]
     Defect(String),
@@ -72,6 +78,7 @@ impl Error {
             Self::Committed(_) => "committed",
             Self::NotUndone(_) => "not-undone",
             Self::Undecided(_) => "undecided",
+            Self::Apart { .. } => "apart",
             Self::Defect(_) => "defect",
         }
     }
@@ -80,19 +87,23 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Settings { hint, .. } => hint.clone(),
-            Self::Refused(_) => "mend each finding, then look again: salt-run migrate.preflight, or salt-run migrate.preflight prepare".into(),
+            Self::Refused(_) => "mend each finding, then look again: salt-run migrate.preflight, or, for another phase than the flip, as salt-run migrate.preflight prepare".into(),
             Self::Remote { system, .. } => {
-                format!("see that {system} answers, then run the same command again: it goes on where it stopped")
+                format!("mend what {system} says, or see that it answers; then run the same command again: it goes on where it stopped")
             }
             Self::Drift { .. } => "look at what changed it: salt-run migrate.status; then put it back or accept it, and run the same command again".into(),
             Self::Deadline { .. } => "find what holds it (salt-run migrate.preflight), then run the same command again".into(),
-            Self::NotYet(_) => "run the steps it comes after first".into(),
-            Self::HeldByAnother(_) => "wait for it, or look at it: salt-run migrate.status".into(),
+            Self::NotYet(_) => "do what is named first, then run the same command again".into(),
+            Self::HeldByAnother(_) => "wait for it, or look at it: salt-run migrate.status; a run that is not finished is ended by its own command, or taken back: salt-run migrate.abort".into(),
             Self::Journal(_) => "see that migrate:state_dir is writable and not full, then run the same command again".into(),
             Self::Interrupted(_) => "run the same command again when ready".into(),
             Self::Committed(_) => "run the same command again: it finishes what was decided".into(),
             Self::NotUndone(_) => "mend what is named, then go on back: salt-run migrate.abort".into(),
             Self::Undecided(_) => "bring the new primary back or make sure that it is dead, then run the same command again".into(),
+            Self::Apart { server, primary, .. } => format!(
+                "people are served by {primary}, and nothing of theirs is at risk. See what it is (mariadb-binlog on {server} shows it), \
+                 bring what matters to {primary}, seed {server} and those below it anew from {primary}, then run the same command again"
+            ),
             Self::Defect(_) => {
                 "report it; the guard takes the run back once this command has ended: salt-run migrate.status".into()
             }

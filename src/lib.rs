@@ -8,6 +8,7 @@
 //! | [`drill`] | failures on order, to rehearse the way back |
 //! | [`settings`] | pillar → typed settings |
 //! | [`journal`] | records, their fold, the lock; the only mint of permits |
+//! | [`proof`] | records of ours about what leaves nothing to look at |
 //! | [`outside`] | the seam to whoever runs us: questions to hosts, events |
 //! | [`addresses`], [`cloud`], [`database`], [`edge`], [`site`] | typed clients, one folder per system; they know no step |
 //! | [`step`], [`engine`] | the engine; it names no system |
@@ -28,6 +29,7 @@ pub mod event;
 pub mod journal;
 pub mod outside;
 pub mod phases;
+pub mod proof;
 #[cfg(feature = "python")]
 mod python;
 pub mod settings;

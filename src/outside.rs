@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use tokio::sync::{oneshot, watch};
 
+/// Seconds that another controller waits for its hosts.
+const HEARD: u64 = 5;
+
 /// One function and its arguments.
 #[derive(Debug, Clone, Serialize)]
 pub struct Call {
@@ -42,6 +45,12 @@ pub enum Ask {
     UserData { host: String, masters: Vec<String>, commands: Vec<String> },
     /// Names those of some hosts whose keys are accepted already, and were not made for a new host.
     Known { hosts: Vec<String> },
+    /// Names those of some hosts whose keys are accepted.
+    Accepted { hosts: Vec<String> },
+    /// Takes the keys of some hosts away.
+    Revoke { hosts: Vec<String> },
+    /// Names those of some hosts that answer another controller, which runs on a host, when it asks them by a command.
+    Heard { by: String, hosts: Vec<String>, command: Option<String>, seconds: u64 },
 }
 
 /// What travels to the outside.
@@ -127,6 +136,36 @@ impl Outside {
         serde_json::from_value(answer).map_err(|error| Error::remote("the controller's keys", error))
     }
 
+    /// Names those hosts whose keys are accepted.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where it cannot be found out.
+    pub async fn accepted(&self, hosts: &[String]) -> Result<Vec<String>> {
+        let answer = self.ask(Ask::Accepted { hosts: hosts.to_vec() }).await;
+        let answer = answer.map_err(|problem| Error::remote("the controller's keys", problem))?;
+        serde_json::from_value(answer).map_err(|error| Error::remote("the controller's keys", error))
+    }
+
+    /// Takes the keys of hosts away: the controller hears and obeys them no longer.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where that cannot be done.
+    pub async fn revoke(&self, _permit: &Permit, hosts: &[String]) -> Result<()> {
+        let answer = self.ask(Ask::Revoke { hosts: hosts.to_vec() }).await;
+        answer.map(|_| ()).map_err(|problem| Error::remote("the controller's keys", problem))
+    }
+
+    /// Names those of some hosts that answer another controller; nobody where it does not run.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where that cannot be asked.
+    pub async fn heard(&self, by: &str, hosts: &[String], command: Option<&str>) -> Result<Vec<String>> {
+        let command = command.map(str::to_owned);
+        let ask = Ask::Heard { by: by.to_owned(), hosts: hosts.to_vec(), command, seconds: HEARD };
+        let answer = self.ask(ask).await.map_err(|problem| Error::remote(by, problem))?;
+        serde_json::from_value(answer).map_err(|error| Error::remote(by, error))
+    }
+
     async fn ask(&self, ask: Ask) -> std::result::Result<Value, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "nobody answers questions".to_owned();
@@ -148,7 +187,8 @@ impl Outside {
         }
     }
 
-    /// Calls functions as [`Outside::call`] does, and returns what those said who answered.
+    /// Calls functions as [`Outside::call`] does, and returns what those said who answered. No function stands twice in
+    /// one job: answers come by its name.
     ///
     /// # Errors
     /// [`Error::Remote`] where nobody could be asked.

@@ -25,8 +25,10 @@ pub struct Seen<F, E> {
 pub enum Undo<F> {
     /// The value it had is set again.
     Restore,
-    /// It stays, for this reason.
+    /// It stays, for this reason, and nothing that counts is other than it was.
     Keep(&'static str),
+    /// What was made stays, or what was taken away stays away, for this reason: the same command goes on from there.
+    Leave(&'static str),
     /// A transient fact: once the steps `until` are done, `rest` is set; an abort restores what it was.
     Held { until: Vec<String>, rest: F },
 }
@@ -129,6 +131,7 @@ impl<S: Step> Erased for S {
         Ok(match Step::undo(self) {
             Undo::Restore => Undo::Restore,
             Undo::Keep(why) => Undo::Keep(why),
+            Undo::Leave(why) => Undo::Leave(why),
             Undo::Held { until, rest } => Undo::Held { until, rest: to_json(&rest)? },
         })
     }

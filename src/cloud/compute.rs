@@ -51,6 +51,16 @@ pub struct Server {
     pub key_pair: Option<String>,
     pub availability_zone: Option<String>,
     pub security_groups: Vec<String>,
+    /// The ids of everything that is attached, where it boots from a volume that one too.
+    pub volumes: Vec<String>,
+}
+
+impl Server {
+    /// Lists its volumes where one of them is more than its root disk; which of them is that, nobody says.
+    pub fn data_volumes(&self) -> &[String] {
+        let root = usize::from(self.image.is_none());
+        if self.volumes.len() > root { &self.volumes } else { &[] }
+    }
 }
 
 /// One key pair.
@@ -153,10 +163,27 @@ impl Cloud {
 
     /// Deletes a server of ours; one that is gone is no error.
     pub async fn delete_server(&self, _permit: &Permit, id: &str) -> Answer<()> {
-        match self.call(COMPUTE, Method::DELETE, &["servers", id], &[], None).await {
-            Err(refusal) if refusal.status == Some(404) => Ok(()),
+        self.delete(COMPUTE, "servers", id).await
+    }
+
+    /// Asks for a server to be shut down; the server itself is told to, as by its power button.
+    pub async fn stop_server(&self, _permit: &Permit, id: &str) -> Answer<()> {
+        let body = json!({"os-stop": null});
+        match self.call(COMPUTE, Method::POST, &["servers", id, "action"], &[], Some(&body)).await {
+            // It is on its way down, or there, already.
+            Err(refusal) if matches!(refusal.status, Some(404 | 409)) => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    /// Deletes a public key; one that is gone is no error.
+    pub async fn delete_key_pair(&self, _permit: &Permit, name: &str) -> Answer<()> {
+        self.delete(COMPUTE, "os-keypairs", name).await
+    }
+
+    /// Deletes a group of servers; one that is gone is no error.
+    pub async fn delete_server_group(&self, _permit: &Permit, id: &str) -> Answer<()> {
+        self.delete(COMPUTE, "os-server-groups", id).await
     }
 
     /// Brings a public key in.
@@ -189,7 +216,7 @@ fn server(found: &Value) -> Server {
         let fixed = text(address, "OS-EXT-IPS:type") != "floating";
         if fixed { &mut addresses } else { &mut floating }.push(parsed);
     }
-    let groups = found.get("security_groups").and_then(Value::as_array);
+    let list = |key: &str| found.get(key).and_then(Value::as_array).into_iter().flatten();
     Server {
         id: text(found, "id"),
         name: text(found, "name"),
@@ -206,6 +233,7 @@ fn server(found: &Value) -> Server {
         image: inner("image"),
         key_pair: option("key_name"),
         availability_zone: option("OS-EXT-AZ:availability_zone"),
-        security_groups: groups.into_iter().flatten().map(|group| text(group, "name")).collect(),
+        security_groups: list("security_groups").map(|group| text(group, "name")).collect(),
+        volumes: list("os-extended-volumes:volumes_attached").map(|volume| text(volume, "id")).collect(),
     }
 }

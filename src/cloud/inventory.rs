@@ -23,6 +23,9 @@ pub struct Known {
     pub key_pair: Option<String>,
     pub availability_zone: Option<String>,
     pub security_groups: Vec<String>,
+    /// Volumes beside its root disk, which nobody makes anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// What one source says, by node.
@@ -55,6 +58,7 @@ pub fn of_servers(servers: &[Server], flavors: &[Flavor]) -> Source {
                 key_pair: server.key_pair.clone(),
                 availability_zone: server.availability_zone.clone(),
                 security_groups: server.security_groups.clone(),
+                volumes: server.data_volumes().to_vec(),
             };
             (node_of(&server.name), known)
         })
@@ -124,6 +128,7 @@ pub fn merged(sources: &[(&str, Source)], leave: &[String]) -> Inventory {
             key_pair: field.first("key pair", |known| known.key_pair.clone(), |one, other| one == other),
             availability_zone: field.first("zone", |known| known.availability_zone.clone(), |_, _| true),
             security_groups: said.first().map(|(_, known)| known.security_groups.clone()).unwrap_or_default(),
+            volumes: said.iter().flat_map(|(_, known)| known.volumes.clone()).collect(),
         };
         inventory.nodes.insert(name.clone(), known);
     }

@@ -29,6 +29,7 @@ use osauth::{ErrorKind, Session};
 use reqwest::Method;
 use roll::Roll;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -100,11 +101,14 @@ impl Cloud {
     /// Tells whether the catalogue has a service, in the region that was asked for.
     pub async fn has(&self, service: impl ServiceType + Send + Copy) -> Answer<bool> {
         let (_, session) = self.session(None).await?;
-        match session.get_endpoint(service, osauth::client::NO_PATH).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::EndpointNotFound => Ok(false),
-            Err(error) => Err(self.refusal(service.catalog_type(), &error)),
-        }
+        let known = async {
+            match session.get_endpoint(service, osauth::client::NO_PATH).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::EndpointNotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        self.in_time(service.catalog_type(), known).await
     }
 
     /// Lists the servers, as they are now or later.
@@ -200,6 +204,14 @@ impl Cloud {
         }
     }
 
+    /// Deletes one thing; one that is gone is no error.
+    async fn delete(&self, service: impl ServiceType + Send + Copy, kind: &str, id: &str) -> Answer<()> {
+        match self.call(service, Method::DELETE, &[kind, id], &[], None).await {
+            Err(refusal) if refusal.status == Some(404) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
     /// Asks by the library's own types, with a new session where the token turned out to be dead.
     async fn typed<T>(&self, what: &str, ask: impl AsyncFn(openstack::Cloud) -> openstack::Result<T>) -> Answer<T> {
         let (number, session) = self.session(None).await?;
@@ -243,6 +255,7 @@ impl Cloud {
     ) -> Answer<Vec<Value>> {
         let mut all: Vec<Value> = Vec::new();
         let mut query = query.to_vec();
+        let mut asked: BTreeSet<String> = BTreeSet::new();
         loop {
             let mut page = self.read(service, path, &query).await?;
             let more = page
@@ -255,7 +268,12 @@ impl Cloud {
             let last = found.last().and_then(|item| item.get("id")).and_then(Value::as_str).map(str::to_owned);
             all.extend(found);
             match last {
+                // It would go on for ever, and no single answer would be late.
+                Some(last) if asked.contains(&last) => {
+                    return Err(self.refusal_of(&path.join("/"), "it answers the same page again and again"));
+                }
                 Some(last) if more || page.get("next").is_some() => {
+                    asked.insert(last.clone());
                     query.retain(|(key, _)| *key != "marker");
                     query.push(("marker", last));
                 }

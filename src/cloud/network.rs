@@ -200,10 +200,7 @@ impl Cloud {
 
     /// Deletes a port of ours; one that is gone is no error.
     pub async fn delete_port(&self, _permit: &Permit, id: &str) -> Answer<()> {
-        match self.call(NETWORK, Method::DELETE, &["ports", id], &[], None).await {
-            Err(refusal) if refusal.status == Some(404) => Ok(()),
-            other => other.map(|_| ()),
-        }
+        self.delete(NETWORK, "ports", id).await
     }
 
     /// Gives a port of ours other security groups.
@@ -216,6 +213,11 @@ impl Cloud {
     pub async fn create_security_group(&self, _permit: &Permit, name: &str, description: &str) -> Answer<()> {
         let body = json!({"security_group": {"name": name, "description": description}});
         self.call(NETWORK, Method::POST, &["security-groups"], &[], Some(&body)).await.map(|_| ())
+    }
+
+    /// Deletes a security group; one that is gone is no error.
+    pub async fn delete_security_group(&self, _permit: &Permit, id: &str) -> Answer<()> {
+        self.delete(NETWORK, "security-groups", id).await
     }
 
     /// Lets somebody in; a rule that is there already is no error.

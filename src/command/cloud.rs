@@ -42,7 +42,11 @@ async fn check(pillar: &Value, outside: &Outside) -> Result<Value> {
     let mut depth = "access";
     let blocked = findings.iter().any(|finding| finding.blocking);
     if !blocked && pillar.get("prepare").is_some() {
-        let project = Rc::new(phases::project(&Settings::read(pillar)?, outside)?);
+        let settings = Settings::read(pillar)?;
+        let project = Rc::new(phases::project(&settings, outside)?);
+        if let Some(volumes) = phases::volumes(&settings)? {
+            findings.extend(volumes.look().await?);
+        }
         findings.extend(FleetFits(project.clone()).look().await?);
         findings.extend(NetworkReady(project.clone()).look().await?);
         findings.extend(KeysFree(project).look().await?);
@@ -106,6 +110,10 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect();
     let found = inventory::merged(&sources, &leave);
+    for (node, known) in found.nodes.iter().filter(|(_, known)| !known.volumes.is_empty()) {
+        problems
+            .push(format!("{node} has volumes, which prepare neither makes nor copies: {}", known.volumes.join(", ")));
+    }
     let (mut subnets, mut taken) = (Vec::new(), BTreeSet::new());
     if let (Some(access), Some(network)) = (&clouds.new, pillar.pointer("/prepare/network").and_then(Value::as_str)) {
         match new_network(access, network).await {

@@ -24,7 +24,8 @@ pub async fn run(verb: &str, settings: &Settings, arguments: &Value, outside: &O
     }
 }
 
-fn told(report: Report) -> Value {
+/// Tells what a run at the CDN did.
+pub fn told(report: Report) -> Value {
     let error = report.error.as_ref();
     json!({
         "verdict": report.verdict,

@@ -5,6 +5,8 @@
 mod addresses;
 mod cloud;
 mod edge;
+mod health;
+mod people;
 mod report;
 mod status;
 
@@ -12,7 +14,7 @@ use crate::database::Servers;
 use crate::engine::Force;
 use crate::error::{Error, Result};
 use crate::outside::Outside;
-use crate::phases::{self, Phase};
+use crate::phases::{self, Loss, Phase};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
@@ -21,10 +23,10 @@ use serde_json::{Value, json};
 /// | command | arguments | returns |
 /// |---|---|---|
 /// | `plan` | `phase` | changes, findings, what is unchanged |
-/// | `apply` | `phase`, `guarded`, `force`, `reason` | what was done, by step |
+/// | `apply` | `phase`, `guarded`, `force`, `reason`; of a revert `accept_loss`, `is_off` | what was done, by step |
 /// | `guard` | `phase`, `process` | what had to be taken back when the process died or hung, or nothing |
 /// | `abort` | | what was taken back, or nothing |
-/// | `status` | | the lock, the last run, every server |
+/// | `status` | `hosts`: false leaves out what they are asked about their disks | the lock, the last run, every server |
 /// | `report` | | the last report |
 /// | `database.status` | `server` | how one server stands |
 /// | `database.position` | `server` | its GTID position |
@@ -32,6 +34,11 @@ use serde_json::{Value, json};
 /// | `edge.status` | `service` | how services stand, with their copies |
 /// | `addresses.…`, `site.…` | | see `addresses.rs` |
 /// | `database.wait` | `server`, `position`, `milliseconds` | whether it has everything up to there |
+/// | `database.checksum` | `source`, `replica`, `tables` | how far their data was compared, and what differs |
+/// | `signoff` | `gate`, `role`, `who`, `note` | how every role stands; with a role, after it signed |
+/// | `compare` | | in what new differs from old |
+/// | `rehearse` | | how long each part of the switch took, on the copies |
+/// | `announcement` | | the text for the people who use the site |
 /// | `cloud.check` | | what stands between us and the clouds |
 /// | `cloud.flavors` | | the best flavors of each server, and why not the others |
 /// | `cloud.inventory` | `grains` | what the old side consists of, proposed as pillar |
@@ -46,6 +53,9 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
         return Ok(answer);
     }
     let settings = Settings::read(pillar)?;
+    if let Some(answer) = people::run(command, &settings, arguments, outside).await? {
+        return Ok(answer);
+    }
     let phase = || Phase::named(arguments.get("phase").and_then(Value::as_str).unwrap_or_default());
     match command {
         "plan" => {
@@ -55,7 +65,10 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
         }
         "apply" => {
             let guarded = arguments.get("guarded").and_then(Value::as_bool).unwrap_or(false);
-            let report = phases::apply(phase()?, &settings, outside, guarded, &force(arguments)?).await?;
+            let report = match loss(arguments, phase()?)? {
+                Some(loss) => phases::revert_with_loss(&settings, outside, &loss).await?,
+                None => phases::apply(phase()?, &settings, outside, guarded, &force(arguments)?).await?,
+            };
             report::write(&settings, report).await
         }
         "guard" => {
@@ -69,14 +82,23 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
             Some(report) => report::write(&settings, report).await,
             None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
         },
-        "status" => status::whole(&settings, outside).await,
+        "status" => {
+            let hosts = arguments.get("hosts").and_then(Value::as_bool).unwrap_or(true);
+            status::whole(&settings, outside, hosts).await
+        }
         "report" => report::last(&settings),
-        "database.status" => to_json(&server(&settings, arguments)?.status().await?),
-        "database.position" => to_json(&server(&settings, arguments)?.status().await?.position),
+        "database.status" => to_json(&server(&settings, arguments, "server")?.status().await?),
+        "database.position" => to_json(&server(&settings, arguments, "server")?.status().await?.position),
         "database.wait" => {
             let position = arguments.get("position").and_then(Value::as_str).unwrap_or_default();
             let limit = arguments.get("milliseconds").and_then(Value::as_u64).unwrap_or(10_000);
-            to_json(&server(&settings, arguments)?.has(position, limit).await?)
+            to_json(&server(&settings, arguments, "server")?.has(position, limit).await?)
+        }
+        "database.checksum" => {
+            let pair = (server(&settings, arguments, "source")?, server(&settings, arguments, "replica")?);
+            let tables: Option<Vec<String>> =
+                arguments.get("tables").and_then(|tables| serde_json::from_value(tables.clone()).ok());
+            Ok(edge::told(phases::checksum(&settings, outside, pair.0, pair.1, tables.unwrap_or_default()).await?))
         }
         "edge.plan" | "edge.apply" | "edge.status" => edge::run(&command[5..], &settings, arguments, outside).await,
         other => Err(no_such(other)),
@@ -114,13 +136,41 @@ fn force(arguments: &Value) -> Result<Force> {
     Ok(Force { findings, reason })
 }
 
-fn server(settings: &Settings, arguments: &Value) -> Result<std::rc::Rc<crate::database::Server>> {
+/// Reads what somebody takes on who goes back without the new primary.
+///
+/// # Errors
+/// [`Error::Settings`] where it is not a text, or the phase has no such way.
+fn loss(arguments: &Value, phase: Phase) -> Result<Option<Loss>> {
+    let text = |key: &str| match arguments.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::Settings {
+            path: key.into(),
+            found: other.to_string(),
+            expected: "a text".into(),
+            hint: "salt-run migrate.status says what would be lost, and what to type".into(),
+        }),
+    };
+    let Some(accepted) = text("accept_loss")? else { return Ok(None) };
+    if phase != Phase::Revert {
+        return Err(Error::Settings {
+            path: "accept_loss".into(),
+            found: format!("migrate.{}", phase.name()),
+            expected: "migrate.revert, the one phase that can go without the other side".into(),
+            hint: "salt-run migrate.revert accept_loss=… is_off=… reason=…, as salt-run migrate.status says".into(),
+        });
+    }
+    let (off, reason) = (text("is_off")?.unwrap_or_default(), text("reason")?.unwrap_or_default());
+    Ok(Some(Loss { accepted, off, reason }))
+}
+
+fn server(settings: &Settings, arguments: &Value, key: &str) -> Result<std::rc::Rc<crate::database::Server>> {
     let servers = Servers::new(settings);
-    let name = arguments.get("server").and_then(Value::as_str).unwrap_or_default();
+    let name = arguments.get(key).and_then(Value::as_str).unwrap_or_default();
     servers.named(name).ok_or_else(|| {
         let known: Vec<&str> = servers.all().iter().map(|server| server.name.as_str()).collect();
         Error::Settings {
-            path: "server".into(),
+            path: key.into(),
             found: format!("{name:?}"),
             expected: format!("one of {}", known.join(", ")),
             hint: "servers are named by side and node of migrate:databases".into(),

@@ -3,9 +3,9 @@
 use crate::database::{Fenced, Promoted, Servers};
 use crate::engine::{Report, Verdict};
 use crate::error::{Error, Result};
-use crate::phases::ids;
+use crate::phases::{KEPT, ids};
 use crate::settings::Settings;
-use crate::steps::Timing;
+use crate::steps::{Inventory, Timing};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,7 @@ pub async fn write(settings: &Settings, report: Report) -> Result<Value> {
         "phase": report.phase,
         "changes": report.changes,
         "findings": report.findings,
+        "left": report.left,
         "error": error.map(|error| json!({"kind": error.kind(), "message": error.to_string(), "hint": error.hint()})),
         "report": document,
     }))
@@ -96,6 +97,23 @@ async fn document(settings: &Settings, report: &Report) -> Value {
         "rtt_ms": timing.map(|timing| timing.round_trip_ms),
         "settings_hash": settings.hash,
     });
+    let signed = super::people::signed(&report.phase, settings);
+    if signed != json!([]) {
+        document["runs"][0]["signoffs"] = signed;
+    }
+    if let Some(inventory) = evidence::<Inventory>(report, KEPT).filter(|_| report.phase == "cleanup") {
+        document["runs"][0]["removed"] = report
+            .changes
+            .iter()
+            .filter(|change| !change.guard)
+            .map(|change| json!({"step": change.step, "was": change.old, "is": change.new}))
+            .collect();
+        document["runs"][0]["kept"] = json!(inventory.kept);
+        document["runs"][0]["rotate"] = json!(inventory.rotate);
+    }
+    if !report.left.is_empty() {
+        document["runs"][0]["left"] = json!(report.left);
+    }
     if prepared {
         document["runs"][0]["servers"] = super::cloud::servers(report);
     }

@@ -1,6 +1,6 @@
 //! The migration in one screen: who runs, how the last run ended, how every server stands.
 
-use crate::database::{Channel, Servers, Status, gtid};
+use crate::database::{Channel, Harm, Servers, Status};
 use crate::error::Result;
 use crate::outside::Outside;
 use crate::phases;
@@ -10,8 +10,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Gathers everything; a server that does not answer is shown as such, and is no error of the command.
-pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
+/// Gathers everything; a server that does not answer is shown as such, and is no error of the command. Whoever asks again
+/// and again asks without the `hosts`.
+pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Result<Value> {
     let standing = phases::standing(settings)?;
     let servers = Servers::new(settings);
     let asked = servers.all().iter().map(|server| async move { (server.name.clone(), server.status().await) });
@@ -27,11 +28,11 @@ pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
                 if !status.other_channels.is_empty() {
                     alarms.push(format!("{name}: left-over channels {}", status.other_channels.join(", ")));
                 }
-                let domains: Vec<u32> = gtid::Position::read(&status.binlog_state)?.domains().collect();
-                if status.read_only && domains.contains(&settings.databases.quarantine_domain) {
+                let quarantine = settings.databases.quarantine_domain;
+                let Some(server) = servers.named(name) else { continue };
+                if status.read_only && server.dialect().await?.quarantined(status, quarantine)? {
                     alarms.push(format!(
-                        "{name}: somebody wrote on it while it was fenced (domain {} in its binlog)",
-                        settings.databases.quarantine_domain
+                        "{name}: somebody wrote on it while it was fenced (domain {quarantine} in its binlog)"
                     ));
                 }
                 shown.insert(
@@ -47,7 +48,7 @@ pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
             }
         }
     }
-    alarms.extend(errant(settings, &servers, &answers)?);
+    alarms.extend(errant(settings, &servers, &answers).await?);
     let writable = |side| {
         let status = answers.get(&servers.primary(side).name)?.as_ref().ok()?;
         Some(!status.read_only)
@@ -65,6 +66,24 @@ pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
         }
         _ => "unknown",
     };
+    let given_up = standing.last.as_ref().and_then(phases::loss::given_up);
+    if let Some((position, _)) = &given_up
+        && let Some(Ok(status)) = answers.get(&servers.primary(Side::New).name)
+    {
+        let open = if status.read_only { "" } else { " and accepts writes: SET GLOBAL read_only=1 there at once;" };
+        alarms.push(format!(
+            "{}: it was given up at {position}, and answers again{open} save what it has after that, then seed it anew",
+            servers.primary(Side::New).name
+        ));
+    }
+    let given_up = given_up.map(|(position, reason)| {
+        json!({"server": servers.primary(Side::New).name, "lost_after": position, "reason": reason})
+    });
+    // A server that is being moved is behind on purpose.
+    let health = match &standing.holder {
+        Some(_) => Value::Null,
+        None => super::health::whole(settings, &servers, &answers, hosts.then_some(outside), &mut alarms).await?,
+    };
     let last = standing.last.map(|run| {
         let open = run.finished.is_none();
         if open && standing.holder.is_none() {
@@ -78,15 +97,19 @@ pub async fn whole(settings: &Settings, outside: &Outside) -> Result<Value> {
     });
     let primaries = [Side::Old, Side::New].map(|side| servers.primary(side));
     let names = [primaries[0].name.as_str(), primaries[1].name.as_str()];
-    let way_back =
-        way_back(primary, names, names.map(|name| answers.get(name).and_then(|answer| answer.as_ref().ok())));
+    let received = match answers.get(names[0]) {
+        Some(Ok(_)) => primaries[0].received().await.ok(),
+        _ => None,
+    };
+    let stand = names.map(|name| answers.get(name).and_then(|answer| answer.as_ref().ok()));
+    let way_back = way_back(primary, names, stand, received.as_ref());
     let tripwire = match &settings.tripwire {
         Some(told) => crossings(settings, told.host_seconds, outside, &mut alarms).await,
         None => Value::Null,
     };
     Ok(
-        json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "servers": Value::Object(shown),
-              "tripwire": tripwire, "alarms": alarms}),
+        json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "given_up": given_up, "servers": Value::Object(shown),
+              "health": health, "tripwire": tripwire, "alarms": alarms}),
     )
 }
 
@@ -118,17 +141,31 @@ async fn crossings(settings: &Settings, seconds: u64, outside: &Outside, alarms:
 }
 
 /// Names what stands in the way of replication on any server, where one primary writes.
-fn errant(settings: &Settings, servers: &Servers, answers: &BTreeMap<String, Result<Status>>) -> Result<Vec<String>> {
+async fn errant(
+    settings: &Settings,
+    servers: &Servers,
+    answers: &BTreeMap<String, Result<Status>>,
+) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let status = |name: &str| answers.get(name).and_then(|answer| answer.as_ref().ok());
     let open = [Side::Old, Side::New].into_iter().map(|side| servers.primary(side));
     let mut primaries = open.filter_map(|server| status(&server.name)).filter(|status| !status.read_only);
     let (Some(primary), None) = (primaries.next(), primaries.next()) else { return Ok(found) };
-    for (name, answer) in answers {
-        let Ok(theirs) = answer else { continue };
-        for one in gtid::errant(&theirs.binlog_state, &primary.binlog_state, primary.server_id)? {
-            if one.ahead && one.gtid.domain != settings.databases.quarantine_domain {
-                found.push(format!("{name}: transaction {} is on it alone, and replication will stop at it", one.gtid));
+    for server in servers.all() {
+        let (name, Some(theirs)) = (&server.name, status(&server.name)) else { continue };
+        if theirs.family != primary.family {
+            continue;
+        }
+        for one in server.dialect().await?.errant(theirs, primary, settings.databases.quarantine_domain)? {
+            match one.harm {
+                Harm::Stops => {
+                    found.push(format!("{name}: transaction {} is on it alone, and replication will stop at it", one.gtids));
+                }
+                Harm::Spreads => found.push(format!(
+                    "{name}: somebody wrote on it while it was fenced: transaction {} is on it alone, and would spread from it",
+                    one.gtids
+                )),
+                Harm::Stays | Harm::Quarantined => {}
             }
         }
     }
@@ -136,7 +173,7 @@ fn errant(settings: &Settings, servers: &Servers, answers: &BTreeMap<String, Res
 }
 
 /// Says what going back to the old side would cost now, and by what it is known.
-fn way_back(primary: &str, [old, new]: [&str; 2], statuses: [Option<&Status>; 2]) -> String {
+fn way_back(primary: &str, [old, new]: [&str; 2], statuses: [Option<&Status>; 2], received: Option<&String>) -> String {
     match (primary, statuses) {
         ("old", _) => "the old side serves".into(),
         ("new", [Some(status), Some(_)]) if status.channel.as_ref().is_some_and(Channel::healthy) => {
@@ -148,9 +185,10 @@ fn way_back(primary: &str, [old, new]: [&str; 2], statuses: [Option<&Status>; 2]
         ),
         ("new", [None, _]) => format!("{old} does not answer: bring it back before a revert"),
         (_, [Some(status), None]) => format!(
-            "{new} does not answer; {old} received everything up to {}, and what {new} acknowledged after that is on {new} alone: \
-             bring it back, for going back without it loses that",
-            status.position
+            "{new} does not answer; {old} received everything up to {received}, and what {new} acknowledged after that is on {new} alone: \
+             bring it back, for going back without it loses that. Where it is gone for good and off: \
+             salt-run migrate.revert accept_loss={received} is_off={new} reason='…'",
+            received = received.unwrap_or(&status.position)
         ),
         _ => "not known".into(),
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::journal::Permit;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Operations of one batch on items or entries.
 const BATCH: usize = 1000;
@@ -226,6 +227,12 @@ impl Fastly {
             source.is_none_or(|source| source == of).then(|| listed(service, of))
         });
         marked.collect()
+    }
+
+    /// Lists every service of the account: name by id.
+    pub async fn services(&self) -> Result<BTreeMap<String, String>> {
+        let all = self.wire.list("/service").await?;
+        all.iter().map(|service| Ok((text(service, "id")?.to_owned(), text(service, "name")?.to_owned()))).collect()
     }
 
     /// Tells whose a service name is already.

@@ -3,6 +3,7 @@
 //! Invariant: what was started last is undone first; an undo never waits for the journal (the disk may be full); an undo
 //! that fails delays only what depends on it; a value that is not ours is shown, not overwritten.
 
+use super::entry::Left;
 use super::foreign;
 use super::run::Run;
 use crate::error::{Error, Result};
@@ -15,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 impl Run<'_> {
-    /// Undoes every step that was started.
+    /// Undoes every step that was started; returns those whose work stays, or may, and why.
     ///
     /// # Errors
     /// [`Error::Committed`] where the decision turns out to be taken; [`Error::NotUndone`] with what could not be undone.
-    pub(super) async fn back(&self, why: &Error) -> Result<()> {
+    pub(super) async fn back(&self, why: &Error) -> Result<Vec<Left>> {
         self.tell(Happening::Aborting, None, json!(why.to_string()), None);
         if self.journal.borrow().state().aborting.is_none() {
             let _ = self.journal.borrow_mut().keep(Record::Aborting { why: why.to_string() });
@@ -63,14 +64,28 @@ impl Run<'_> {
             return Err(committed.clone());
         }
         if open.is_empty() {
-            let _ = self.journal.borrow_mut().keep(Record::Finished { outcome: Outcome::Aborted });
-            return Ok(());
+            let left = self.left()?;
+            let outcome = if left.is_empty() { Outcome::Aborted } else { Outcome::Stopped };
+            let _ = self.journal.borrow_mut().keep(Record::Finished { outcome });
+            return Ok(left);
         }
         let problems: Vec<String> = failed.iter().map(|(id, error)| format!("{id}: {error}")).collect();
         let waiting: Vec<&str> = open.keys().filter(|id| !failed.contains_key(*id)).map(String::as_str).collect();
         let behind =
             if waiting.is_empty() { String::new() } else { format!("; waiting for these: {}", waiting.join(", ")) };
         Err(Error::NotUndone(format!("{}{behind}", problems.join("; "))))
+    }
+
+    /// Names what was started and stays: whether a request that failed has made something cannot always be known.
+    fn left(&self) -> Result<Vec<Left>> {
+        let started: Vec<String> = self.journal.borrow().state().started().map(str::to_owned).collect();
+        let mut left = Vec::new();
+        for step in started {
+            if let Undo::Leave(why) = self.graph.node(&step)?.step.undo()? {
+                left.push(Left { step, why: why.to_owned() });
+            }
+        }
+        Ok(left)
     }
 
     /// Tells whether one step comes, directly or through others, after another.
@@ -81,7 +96,7 @@ impl Run<'_> {
 
     async fn undo(&self, id: &str, old: &Value, new: &Value) -> Result<()> {
         let node = self.graph.node(id)?;
-        if let Undo::Keep(why) = node.step.undo()? {
+        if let Undo::Keep(why) | Undo::Leave(why) = node.step.undo()? {
             let _ = self.journal.borrow_mut().note(Record::Kept { step: id.to_owned(), why: why.to_owned() });
             self.tell(Happening::Kept, Some(id), json!(why), None);
             return Ok(());

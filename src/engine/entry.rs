@@ -25,8 +25,15 @@ pub enum Verdict {
     Unchanged,
     /// It failed before the commit point, and everything is as it was.
     Aborted,
-    /// It stands in the middle; `error` says where and what to type.
+    /// It stands in the middle, or left what it had made; `error` says where and what to type.
     Stopped,
+}
+
+/// What a run that went no further has made, or may have made, and left.
+#[derive(Debug, Clone, Serialize)]
+pub struct Left {
+    pub step: String,
+    pub why: String,
 }
 
 /// One step of a report.
@@ -51,6 +58,15 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What each step saw, by step.
     pub evidence: BTreeMap<String, Value>,
+    /// What is left of a run that is over, and was not carried to its end.
+    pub left: Vec<Left>,
+}
+
+impl Report {
+    /// Tells whether the run is over, however it ended, so that another may begin.
+    pub fn over(&self) -> bool {
+        self.verdict != Verdict::Stopped || !self.left.is_empty()
+    }
 }
 
 /// Carries a phase out on the world as it is. The caller holds the lock.
@@ -80,6 +96,7 @@ pub async fn apply(
             changes: Vec::new(),
             findings: plan.findings,
             evidence: BTreeMap::new(),
+            left: Vec::new(),
         });
     }
     let mut journal = Journal::begin(state_dir, &graph.phase, settings_hash)?;
@@ -145,7 +162,7 @@ pub async fn rescue(graph: &Graph, state: RunState, abort_within: Duration, outs
     }
     let why = Error::Deadline { what: "the run's window, with the source fenced".into(), limit_ms: 0 };
     match run.back(&why).await {
-        Ok(()) => run.report(Verdict::Aborted, Some(why), Plan::default()),
+        Ok(left) => run.went_back(left, why, Plan::default()),
         Err(problem) => run.report(Verdict::Stopped, Some(problem), Plan::default()),
     }
 }

@@ -8,7 +8,7 @@ mod plan;
 mod run;
 
 pub use entry::{Report, StepReport, Verdict, abort, apply, rescue, resume};
-pub use plan::{Change, Force, Plan, plan};
+pub use plan::{Change, Force, Plan, facts, plan};
 
 use crate::error::{Error, Result};
 use crate::step::{Erased, Step};
@@ -37,6 +37,8 @@ pub struct Node {
     pub after: Vec<String>,
     /// The steps for whose sake a guard is there.
     pub serves: Vec<String>,
+    /// That from its start on no events are shown before the commit.
+    quiet: bool,
     step: Box<dyn Erased>,
 }
 
@@ -50,6 +52,14 @@ impl Node {
     /// Names the steps for whose sake this one is there.
     pub fn serves<T: AsRef<str>>(&mut self, steps: impl IntoIterator<Item = T>) -> &mut Self {
         self.serves.extend(steps.into_iter().map(|step| step.as_ref().to_owned()));
+        self
+    }
+
+    /// Has events wait from this step's start to the commit or the first failure.
+    ///
+    /// Showing them takes a processor from the servers that people wait for.
+    pub fn quiet(&mut self) -> &mut Self {
+        self.quiet = true;
         self
     }
 }
@@ -69,7 +79,8 @@ impl Graph {
     /// Adds a step.
     pub fn add<S: Step + 'static>(&mut self, id: impl Into<String>, role: Role, step: S) -> &mut Node {
         let index = self.nodes.len();
-        let node = Node { id: id.into(), role, after: Vec::new(), serves: Vec::new(), step: Box::new(step) };
+        let node =
+            Node { id: id.into(), role, after: Vec::new(), serves: Vec::new(), quiet: false, step: Box::new(step) };
         self.nodes.push(node);
         &mut self.nodes[index]
     }
@@ -78,6 +89,13 @@ impl Graph {
     pub fn serve(&mut self, id: &str, serves: &[&str]) {
         for node in self.nodes.iter_mut().filter(|node| node.id == id) {
             node.serves(serves);
+        }
+    }
+
+    /// Names, for a step that was added before, those that come before it.
+    pub fn come_after(&mut self, id: &str, after: &[String]) {
+        for node in self.nodes.iter_mut().filter(|node| node.id == id) {
+            node.after(after);
         }
     }
 

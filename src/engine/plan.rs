@@ -108,25 +108,8 @@ impl Plan {
 /// Whatever hinders looking: a server that cannot be asked is not taken for one that agrees.
 pub async fn plan(graph: &Graph) -> Result<Plan> {
     let mut plan = Plan { phase: graph.phase.clone(), ..Plan::default() };
-    look(graph, &mut plan.seen, |role| matches!(role, Role::Fact | Role::Commit), None).await?;
     let mut earlier = Earlier::default();
-    let mut wanted: BTreeMap<String, Option<Value>> = BTreeMap::new();
-    for node in graph.nodes() {
-        let Some(seen) = plan.seen.get(&node.id) else { continue };
-        match node.step.want(&earlier).await {
-            Ok(want) if want == seen.fact => {
-                earlier.insert(&node.id, seen.evidence.clone());
-                plan.unchanged.push(node.id.clone());
-            }
-            Ok(want) => {
-                wanted.insert(node.id.clone(), Some(want));
-            }
-            Err(Error::NotYet(_)) => {
-                wanted.insert(node.id.clone(), None);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let wanted = wanted(graph, &mut plan, &mut earlier).await?;
     let needed = graph.with_guards(wanted.keys().cloned().collect());
     look(graph, &mut plan.seen, |role| matches!(role, Role::Guard | Role::Check), Some(&needed)).await?;
     for node in graph.nodes().iter().filter(|node| needed.contains(&node.id)) {
@@ -154,6 +137,40 @@ pub async fn plan(graph: &Graph) -> Result<Plan> {
         });
     }
     Ok(plan)
+}
+
+/// Says only what the phase is for: each fact that would change, with what it is and shall be. No check looks.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn facts(graph: &Graph) -> Result<BTreeMap<String, (Value, Option<Value>)>> {
+    let mut plan = Plan::default();
+    let wanted = wanted(graph, &mut plan, &mut Earlier::default()).await?;
+    let old = |id: &String| plan.seen.get(id).map(|seen| seen.fact.clone()).unwrap_or_default();
+    Ok(wanted.into_iter().map(|(id, new)| (id.clone(), (old(&id), new))).collect())
+}
+
+/// Looks at every fact, and returns those that are to change; what is as it should be is noted in the plan.
+async fn wanted(graph: &Graph, plan: &mut Plan, earlier: &mut Earlier) -> Result<BTreeMap<String, Option<Value>>> {
+    look(graph, &mut plan.seen, |role| matches!(role, Role::Fact | Role::Commit), None).await?;
+    let mut wanted: BTreeMap<String, Option<Value>> = BTreeMap::new();
+    for node in graph.nodes() {
+        let Some(seen) = plan.seen.get(&node.id) else { continue };
+        match node.step.want(earlier).await {
+            Ok(want) if want == seen.fact => {
+                earlier.insert(&node.id, seen.evidence.clone());
+                plan.unchanged.push(node.id.clone());
+            }
+            Ok(want) => {
+                wanted.insert(node.id.clone(), Some(want));
+            }
+            Err(Error::NotYet(_)) => {
+                wanted.insert(node.id.clone(), None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(wanted)
 }
 
 /// Observes the nodes of some roles, all at once.

@@ -3,7 +3,7 @@
 //! Invariant: nothing starts before its `started` record is durable; a `set` that runs is awaited, never dropped; before
 //! the commit point a failure leads back, after it only forward.
 
-use super::entry::{Report, StepReport, Verdict};
+use super::entry::{Left, Report, StepReport, Verdict};
 use super::plan::Plan;
 use super::{Graph, Node, Role, foreign};
 use crate::drill::{self, Moment};
@@ -14,7 +14,7 @@ use crate::outside::Outside;
 use crate::step::{Earlier, Local, Seen, Undo};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,12 @@ pub(super) struct Run<'a> {
     planned: BTreeMap<String, Seen<Value, Value>>,
     progress: RefCell<BTreeMap<String, Progress>>,
     released: RefCell<BTreeSet<String>>,
+    /// That the commit step was seen to have taken effect, where the journal could not be told.
+    decided: Cell<bool>,
     steps: RefCell<Vec<StepReport>>,
     evidence: RefCell<BTreeMap<String, Value>>,
+    /// Events that wait for the commit.
+    held_back: RefCell<Option<Vec<Event>>>,
 }
 
 /// What a future of the run was about.
@@ -58,8 +62,10 @@ impl<'a> Run<'a> {
             planned: BTreeMap::new(),
             progress: RefCell::default(),
             released: RefCell::default(),
+            decided: Cell::default(),
             steps: RefCell::default(),
             evidence: RefCell::default(),
+            held_back: RefCell::default(),
         }
     }
 
@@ -99,7 +105,7 @@ impl<'a> Run<'a> {
     }
 
     fn committed(&self) -> bool {
-        self.journal.borrow().state().committed
+        self.decided.get() || self.journal.borrow().state().committed
     }
 
     pub(super) fn saw(&self, id: &str, evidence: Value) {
@@ -108,16 +114,26 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn tell(&self, happening: Happening, step: Option<&str>, detail: Value, took: Option<Duration>) {
-        let state = self.journal.borrow();
-        self.outside.tell(Event {
-            run: state.state().run.clone(),
+        let event = Event {
+            run: self.journal.borrow().state().run.clone(),
             phase: self.graph.phase.clone(),
             happening,
             step: step.map(str::to_owned),
             at: event::now(),
             milliseconds: took.map(|took| took.as_secs_f64() * 1000.0),
             detail,
-        });
+        };
+        match &mut *self.held_back.borrow_mut() {
+            Some(events) => events.push(event),
+            None => self.outside.tell(event),
+        }
+    }
+
+    /// Tells what was kept back.
+    fn tell_all(&self) {
+        for event in self.held_back.take().into_iter().flatten() {
+            self.outside.tell(event);
+        }
     }
 
     /// Goes forward, or back where `back` says why, until the run is over or cannot go on.
@@ -149,7 +165,7 @@ impl<'a> Run<'a> {
                 Ok(false) => {}
             }
             match self.back(&error).await {
-                Ok(()) => return self.report(Verdict::Aborted, Some(error), plan),
+                Ok(left) => return self.went_back(left, error, plan),
                 // It was decided for the way forward after we looked; what it decided may still be on its way, and setting
                 // it again finishes it. Once: what fails then is not a matter of moments.
                 Err(Error::Committed(_)) if !overruled => overruled = true,
@@ -179,6 +195,7 @@ impl<'a> Run<'a> {
                 }
             }
             if running.is_empty() {
+                self.tell_all();
                 return failure;
             }
             let watching = failure.is_none() && !self.committed();
@@ -190,6 +207,7 @@ impl<'a> Run<'a> {
                     (Work::Carry(id) | Work::Release(id), Err(error)) => {
                         self.progress.borrow_mut().insert(id.clone(), Progress::Failed);
                         self.released.borrow_mut().remove(&id);
+                        self.tell_all();
                         self.tell(Happening::Failed, Some(&id), json!(error.to_string()), None);
                         let _ = self.journal.borrow_mut().note(Record::Failed { step: id, problem: error.to_string() });
                         failure.get_or_insert(error);
@@ -292,6 +310,10 @@ impl<'a> Run<'a> {
             }
         };
         self.tell(Happening::Started, Some(&node.id), json!({"new": want}), None);
+        let commits = self.graph.nodes().iter().any(|one| one.role == Role::Commit && !self.finished(&one.id));
+        if node.quiet && commits && !self.committed() {
+            self.held_back.borrow_mut().get_or_insert_default();
+        }
         let now = node.step.set(&permit, &want, &earlier).await?;
         drill::step(&node.id, Moment::After)?;
         if now.fact != want {
@@ -309,6 +331,7 @@ impl<'a> Run<'a> {
             journal.note(Record::Committed { step: node.id.clone() })?;
             drop(journal);
             self.tell(Happening::Committed, Some(&node.id), Value::Null, None);
+            self.tell_all();
         }
         Ok(())
     }
@@ -330,7 +353,11 @@ impl<'a> Run<'a> {
                 found: now.fact.to_string(),
             });
         }
-        self.journal.borrow_mut().note(Record::Released { step: node.id.clone(), fact: rest.clone() })?;
+        // It is at rest, whether or not the journal can be told; a run that goes on lets it go once more.
+        let noted = self.journal.borrow_mut().note(Record::Released { step: node.id.clone(), fact: rest.clone() });
+        if let Err(error) = noted {
+            self.tell(Happening::Warning, Some(&node.id), json!(error.to_string()), None);
+        }
         self.tell(Happening::Released, Some(&node.id), rest, Some(clock.elapsed()));
         Ok(())
     }
@@ -370,6 +397,7 @@ impl<'a> Run<'a> {
                     self.record_done(node, seen)
                 };
                 // A journal that cannot be written does not make it less so.
+                self.decided.set(true);
                 if let Err(error) = recorded {
                     self.tell(Happening::Warning, Some(&node.id), json!(error.to_string()), None);
                 }
@@ -378,6 +406,12 @@ impl<'a> Run<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Tells how a run ended that went back: all the way, or leaving what it had made.
+    pub(super) fn went_back(self, left: Vec<Left>, error: Error, plan: Plan) -> Report {
+        let verdict = if left.is_empty() { Verdict::Aborted } else { Verdict::Stopped };
+        Report { left, ..self.report(verdict, Some(error), plan) }
     }
 
     pub(super) fn report(self, verdict: Verdict, error: Option<Error>, plan: Plan) -> Report {
@@ -393,6 +427,7 @@ impl<'a> Run<'a> {
             changes: plan.changes,
             findings: plan.findings,
             evidence: self.evidence.into_inner(),
+            left: Vec::new(),
         }
     }
 }

@@ -16,6 +16,10 @@ pub enum Outcome {
     Done,
     /// Everything is as it was before.
     Aborted,
+    /// It went no further, and left what it had made.
+    Stopped,
+    /// Its target is gone for good, and somebody went back without it.
+    GivenUp,
 }
 
 /// How far one step got.
@@ -132,8 +136,9 @@ impl RunState {
                 next.put(step, StepState::Kept);
             }
             Record::Finished { outcome } => {
-                if (*outcome == Outcome::Aborted) != self.aborting.is_some() {
-                    return illegal("a run that went back is aborted, and no other");
+                let back = matches!(outcome, Outcome::Aborted | Outcome::Stopped);
+                if *outcome != Outcome::GivenUp && back != self.aborting.is_some() {
+                    return illegal("a run that went back is aborted, or stopped, and no other");
                 }
                 next.finished = Some(*outcome);
             }

@@ -3,11 +3,12 @@
 //! Invariant: what it tells a person to do is what the engine would do, through the same row, in the same order.
 
 use super::role;
-use crate::database::{SCHEMA, Server};
+use crate::database::Server;
+use crate::database::dialect::Dialect;
 use crate::settings::{Settings, Side};
 
 /// Writes the page for a transfer from one primary to the other.
-pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
+pub fn page(settings: &Settings, from: &Server, to: &Server, dialect: &dyn Dialect) -> String {
     let (source, target) = (&from.name, &to.name);
     let notices = |side: Side| notices(settings, side);
     let services = settings.edge.as_ref().map_or_else(
@@ -31,9 +32,7 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          \n\
          1. On {target}: who has decided? If nobody has, this decides for going back, and whoever comes later loses.\n\
          \n\
-         SET SESSION sql_log_bin=0;\n\
-         UPDATE {SCHEMA}.decision SET state='unfence', decided=NOW(6) WHERE state='open';\n\
-         SELECT run, state FROM {SCHEMA}.decision ORDER BY opened DESC LIMIT 1;\n\
+         {decide}\n\
          \n\
          It says 'unfence': go to 2.   It says 'promote': go to 3.\n\
          {target} does not answer: make sure that it is dead or closed (power, console) before 2. If you cannot, wait:\n\
@@ -41,7 +40,7 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          \n\
          2. BACK. On {source}: open it, and say so for the next boot.\n\
          \n\
-         SET GLOBAL read_only=0;\n\
+         {open}\n\
          SELECT @@global.read_only;\n\
          \n\
          {source_role}\n\
@@ -52,7 +51,7 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          \n\
          3. FORWARD. {target} was opened: it is the primary, and may hold writes that {source} has not. On {target}:\n\
          \n\
-         SET GLOBAL read_only=0;\n\
+         {open}\n\
          SELECT @@global.read_only;\n\
          \n\
          {target_role}\n\
@@ -61,8 +60,10 @@ pub fn page(settings: &Settings, from: &Server, to: &Server) -> String {
          'saltext-migrate'. When the controller lives again, run the same command again: it finishes the rest.\n",
         source_place = from.place(),
         target_place = to.place(),
-        source_role = writable_at_boot(settings, from),
-        target_role = writable_at_boot(settings, to),
+        decide = dialect.decide_by_hand(),
+        open = dialect.words().open_by_hand,
+        source_role = writable_at_boot(settings, from, dialect),
+        target_role = writable_at_boot(settings, to, dialect),
         from_notices = notices(from.side),
         to_notices = notices(to.side),
     )
@@ -77,8 +78,11 @@ fn notices(settings: &Settings, side: Side) -> String {
     notice.nodes.of(side).iter().map(file).collect::<Vec<_>>().join(", ")
 }
 
-/// Spells the command that a shell of the server's host takes.
-fn writable_at_boot(settings: &Settings, server: &Server) -> String {
+/// Spells the command that a shell of the server's host takes, where the server does not keep its role itself.
+fn writable_at_boot(settings: &Settings, server: &Server, dialect: &dyn Dialect) -> String {
+    if dialect.keeps_its_role() {
+        return "(The next boot will find it so.)".to_owned();
+    }
     let content = role::content(settings, false).replace('\n', "\\n");
     format!("printf '{content}' > {}   (on {})", role::file(settings, server), server.name)
 }

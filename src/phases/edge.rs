@@ -175,6 +175,7 @@ pub(super) fn switches(
     only: Option<&str>,
 ) -> Result<Vec<Rc<Switch>>> {
     let Some(edge) = &settings.edge else { return Ok(Vec::new()) };
+    let proof = super::rehearsal::proof_within(settings, edge)?;
     let chosen = edge.services.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
     chosen
         .map(|(name, service)| {
@@ -187,7 +188,7 @@ pub(super) fn switches(
                 addresses: addresses(settings, from),
                 leave: service.leave.clone(),
                 purge: service.purge.clone(),
-                proof: Duration::from_millis(edge.deadlines.proof),
+                proof,
                 seen: RefCell::default(),
             }))
         })

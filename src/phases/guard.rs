@@ -31,6 +31,8 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
         servers.primary(side).warm().await?;
     }
     let mut died = death_of(process)?;
+    // By this process's own clock: the wall's may jump.
+    let mut fenced: Option<(String, Instant)> = None;
     outside.tell(Event {
         run: String::new(),
         phase: phase.name().to_owned(),
@@ -44,7 +46,7 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
         tokio::select! {
             _ = &mut died => return take_over(phase, process, &servers, settings, outside).await,
             () = tokio::time::sleep(TICK) => {
-                if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings)? {
+                if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings, &mut fenced)? {
                     let graph = phase.graph_on(settings, &servers, outside, true)?;
                     return Ok(Some(engine::rescue(&graph, run, abort_within(settings), outside).await));
                 }
@@ -84,16 +86,18 @@ async fn take_over(
 }
 
 /// Finds the run whose fence has stood longer than the window may last, without a decision.
-fn overdue(settings: &Settings) -> Result<Option<RunState>> {
+fn overdue(settings: &Settings, since: &mut Option<(String, Instant)>) -> Result<Option<RunState>> {
     let Some(run) = runs(&settings.state_dir)?.pop() else { return Ok(None) };
-    if run.finished.is_some() || run.committed {
+    let started = matches!(run.steps.get(ids::FENCE), Some(StepState::Started { .. } | StepState::Done { .. }));
+    if !started || run.finished.is_some() || run.committed {
+        *since = None;
         return Ok(None);
     }
-    let fenced = matches!(run.steps.get(ids::FENCE), Some(StepState::Started { .. } | StepState::Done { .. }));
-    let since = run.spans.get(ids::FENCE).map_or(f64::MAX, |span| span.began);
-    #[allow(clippy::cast_precision_loss)] // milliseconds of a window
-    let limit = settings.databases.deadlines.window as f64 / 1000.0;
-    Ok((fenced && event::now() - since > limit).then_some(run))
+    let first = match since {
+        Some((fenced, first)) if *fenced == run.run => *first,
+        _ => since.insert((run.run.clone(), Instant::now())).1,
+    };
+    Ok((first.elapsed() > Duration::from_millis(settings.databases.deadlines.window)).then_some(run))
 }
 
 /// Tells when a process is gone, however it went.

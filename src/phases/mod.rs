@@ -3,11 +3,21 @@
 //! [`command`] is what every command of every phase goes through: settings, lock, the run that died, then the phase.
 
 mod break_glass;
+mod checksum;
+mod cleanup;
+mod databases;
+mod deployment;
 mod edge;
 mod guard;
+pub mod loss;
+mod orphans;
+mod people;
 mod prepare;
+mod rehearsal;
 pub mod remap;
 mod role;
+pub mod signoff;
+mod testing;
 mod transfer;
 
 use crate::database::Servers;
@@ -18,8 +28,13 @@ use crate::outside::Outside;
 use crate::settings::{Settings, Side};
 use std::time::Duration;
 
+pub use checksum::checksum;
+pub use cleanup::KEPT;
 pub use guard::watch;
-pub use prepare::project;
+pub use loss::Loss;
+pub use prepare::{project, volumes};
+pub use rehearsal::rehearse;
+pub use testing::announcement;
 pub use transfer::ids;
 
 /// A phase of the migration.
@@ -27,10 +42,18 @@ pub use transfer::ids;
 pub enum Phase {
     /// The new side's servers.
     Prepare,
+    /// The new side as a mirror that people may try.
+    Test,
     /// From the old side to the new.
     Flip,
     /// And all the way back, after writes too.
     Revert,
+    /// Back without the new primary, which is gone.
+    RevertWithLoss,
+    /// The end of runs that nobody carries any more, by what the servers say.
+    TakeBack,
+    /// What was made for the move goes, and the old side after it.
+    Cleanup,
     /// Copies of CDN services, for the tests.
     Copy,
     /// And their end.
@@ -49,8 +72,12 @@ impl Phase {
     pub fn named(name: &str) -> Result<Self> {
         match name {
             "prepare" => Ok(Self::Prepare),
+            "test" => Ok(Self::Test),
+            "cleanup" => Ok(Self::Cleanup),
             "flip" => Ok(Self::Flip),
             "revert" => Ok(Self::Revert),
+            loss::NAME => Ok(Self::RevertWithLoss),
+            orphans::NAME => Ok(Self::TakeBack),
             "copy" => Ok(Self::Copy),
             "remove-copies" => Ok(Self::RemoveCopies),
             "stage" => Ok(Self::Stage),
@@ -58,7 +85,7 @@ impl Phase {
             other => Err(Error::Settings {
                 path: "phase".into(),
                 found: format!("{other:?}"),
-                expected: "prepare, flip or revert".into(),
+                expected: "prepare, test, flip, revert or cleanup".into(),
                 hint: "for example: salt-run migrate.plan flip".into(),
             }),
         }
@@ -68,8 +95,12 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",
+            Self::Test => "test",
+            Self::Cleanup => "cleanup",
             Self::Flip => "flip",
             Self::Revert => "revert",
+            Self::RevertWithLoss => loss::NAME,
+            Self::TakeBack => orphans::NAME,
             Self::Copy => "copy",
             Self::RemoveCopies => "remove-copies",
             Self::Stage => "stage",
@@ -82,14 +113,34 @@ impl Phase {
     /// # Errors
     /// A defect of the graph.
     pub fn graph(self, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Graph> {
-        self.graph_on(settings, &Servers::new(settings), outside, guarded)
+        let servers = match self {
+            Self::Flip => Servers::new(&rehearsal::within_budget(settings)?),
+            _ => Servers::new(settings),
+        };
+        self.graph_on(settings, &servers, outside, guarded)
     }
 
     fn graph_on(self, settings: &Settings, servers: &Servers, outside: &Outside, guarded: bool) -> Result<Graph> {
+        let graph = self.unsigned(settings, servers, outside, guarded)?;
         match self {
-            Self::Prepare => prepare::graph(self.name(), settings, outside),
+            Self::Flip | Self::Cleanup => {
+                signoff::gated(graph, || self.unsigned(settings, servers, outside, guarded), self.name(), settings)
+            }
+            _ => Ok(graph),
+        }
+    }
+
+    /// Builds the graph without the question whether people agree to it.
+    fn unsigned(self, settings: &Settings, servers: &Servers, outside: &Outside, guarded: bool) -> Result<Graph> {
+        match self {
+            Self::Prepare => prepare::graph(self.name(), settings, servers, outside),
+            Self::Test => testing::graph(self.name(), settings, servers, outside),
             Self::Flip => transfer::graph(self.name(), settings, servers, outside, Side::Old, guarded),
             Self::Revert => transfer::graph(self.name(), settings, servers, outside, Side::New, guarded),
+            // A run of it that goes on has its words in its journal.
+            Self::RevertWithLoss => loss::graph(settings, servers, outside, &Loss::default()),
+            Self::TakeBack => orphans::graph(settings, servers),
+            Self::Cleanup => cleanup::graph(self.name(), settings, servers, outside),
             _ => self.of_edge(settings, outside, None),
         }
     }
@@ -99,7 +150,15 @@ impl Phase {
         edge::known(settings, only)?;
         let mut graph = Graph::new(self.name());
         match self {
-            Self::Prepare | Self::Flip | Self::Revert => return self.graph(settings, outside, false),
+            Self::Prepare
+            | Self::Test
+            | Self::Flip
+            | Self::Revert
+            | Self::RevertWithLoss
+            | Self::TakeBack
+            | Self::Cleanup => {
+                return self.graph(settings, outside, false);
+            }
             Self::Copy => edge::add_copies(&mut graph, settings, outside, only)?,
             Self::RemoveCopies => edge::add_removals(&mut graph, settings, outside, only)?,
             Self::Stage => return edge::staging(self.name(), settings, outside, only, false),
@@ -117,6 +176,23 @@ pub async fn plan(phase: Phase, settings: &Settings, outside: &Outside) -> Resul
     engine::plan(&phase.graph(settings, outside, true)?).await
 }
 
+/// Goes back without the new primary; a run that died is finished first where that needs no new primary.
+///
+/// # Errors
+/// Whatever stood in the way before the first step.
+pub async fn revert_with_loss(settings: &Settings, outside: &Outside, loss: &Loss) -> Result<Report> {
+    let _lock = Lock::take(&settings.state_dir, "migrate.revert")?;
+    let Some(journal) = Journal::unfinished(&settings.state_dir)? else {
+        return loss::apply(settings, outside, loss, None).await;
+    };
+    let state = journal.state();
+    let flip = state.phase == Phase::Flip.name();
+    if flip && (state.committed || state.started().any(|step| step == transfer::ids::PROMOTION)) {
+        return loss::apply(settings, outside, loss, Some(journal)).await;
+    }
+    finish(journal, Phase::RevertWithLoss, settings, outside, false).await
+}
+
 /// Carries a phase out; a run that died is finished or taken back first. `guarded` says that a guard was started.
 ///
 /// # Errors
@@ -132,8 +208,7 @@ pub async fn apply(
     if let Some(journal) = Journal::unfinished(&settings.state_dir)? {
         let report = finish(journal, phase, settings, outside, guarded).await?;
         let same = report.phase == phase.name();
-        let over = matches!(report.verdict, engine::Verdict::Done | engine::Verdict::Aborted);
-        if same || !over {
+        if same || !report.over() {
             return Ok(report);
         }
     }
@@ -161,7 +236,7 @@ pub async fn apply_edge(phase: Phase, settings: &Settings, outside: &Outside, on
             return Err(Error::HeldByAnother(format!("run {} is not finished", state.run)));
         }
         let report = finish(journal, phase, settings, outside, false).await?;
-        if report.phase == phase.name() || !matches!(report.verdict, engine::Verdict::Done | engine::Verdict::Aborted) {
+        if report.phase == phase.name() || !report.over() {
             return Ok(report);
         }
     }
@@ -169,13 +244,18 @@ pub async fn apply_edge(phase: Phase, settings: &Settings, outside: &Outside, on
     engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), &Force::default(), outside).await
 }
 
-/// Takes the run that died back, where it is not committed.
+/// Takes the run that died back, where it is not committed; one of another machine by what the servers say.
 ///
 /// # Errors
-/// Where there is none.
+/// Where the servers cannot be asked, or something stood in the way.
 pub async fn abort(settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
     let _lock = Lock::take(&settings.state_dir, "migrate.abort")?;
-    let Some(journal) = Journal::unfinished(&settings.state_dir)? else { return Ok(None) };
+    let Some(journal) = Journal::unfinished(&settings.state_dir)? else {
+        return orphans::end(settings, outside, None).await;
+    };
+    if journal.state().phase == orphans::NAME {
+        return orphans::end(settings, outside, Some(journal)).await;
+    }
     let graph = graph_of(&journal, settings, outside, false)?;
     Ok(Some(finish_or_abort(&graph, journal, "asked for by migrate.abort", settings, outside).await))
 }

@@ -1,31 +1,43 @@
 //! Prepare: the new side's servers, and what they need.
 //!
 //! In one breath: checks; security groups, then their rules; key pairs; groups of servers that are kept apart; each port,
-//! so that its address is known; each server, as many at once as the cloud bears.
+//! so that its address is known; each server, as many at once as the cloud bears; then its databases, the deployment node and
+//! the site's own states; in the end the new master, whom all minions obey beside the old one.
 
+use super::{databases, deployment};
 use crate::cloud::{Cloud, Pace};
+use crate::database::Servers;
 use crate::engine::{Graph, Role};
 use crate::error::{Error, Result};
 use crate::outside::Outside;
-use crate::settings::{Settings, Side};
-use crate::steps::checks::{Check, CloudReached, FleetFits, KeysFree, NetworkReady};
+use crate::settings::{Settings, Side, Sides};
+use crate::site::States;
+use crate::steps::Applied;
+use crate::steps::checks::{Check, CloudReached, FleetFits, KeysFree, NetworkReady, Rendering, VolumesLeft};
 use crate::steps::cloud::{
     KeyPairImported, PortMade, Project, RulesSet, SecurityGroupMade, ServerGroupMade, ServerMade,
 };
+use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// Seconds within which a host carries out all its states.
+const HIGHSTATE: u64 = 3_600;
+
+fn missing(key: &str, expected: &str) -> Error {
+    Error::Settings {
+        path: format!("migrate:{key}"),
+        found: "nothing".into(),
+        expected: expected.into(),
+        hint: "docs/prepare.md shows every key".into(),
+    }
+}
 
 /// Builds what the steps of prepare share.
 ///
 /// # Errors
 /// [`Error::Settings`] where the pillar says nothing of the new cloud, or of what it shall have.
 pub fn project(settings: &Settings, outside: &Outside) -> Result<Project> {
-    let missing = |key: &str, expected: &str| Error::Settings {
-        path: format!("migrate:{key}"),
-        found: "nothing".into(),
-        expected: expected.into(),
-        hint: "docs/prepare.md shows every key".into(),
-    };
     let access = settings.clouds.as_ref().and_then(|clouds| clouds.new.as_ref());
     let access = access.ok_or_else(|| missing("clouds:new", "how to reach the new cloud's API"))?;
     let prepare = settings.prepare.as_ref().ok_or_else(|| missing("prepare", "what the new cloud is to have in it"))?;
@@ -39,18 +51,76 @@ pub fn project(settings: &Settings, outside: &Outside) -> Result<Project> {
     })
 }
 
+/// Builds the look at what the old servers have that the new ones will not; nothing where the old cloud is not described.
+///
+/// # Errors
+/// [`Error::Settings`] where the pillar says that wrongly.
+pub fn volumes(settings: &Settings) -> Result<Option<VolumesLeft>> {
+    let access = settings.clouds.as_ref().and_then(|clouds| clouds.old.as_ref());
+    let (Some(access), Some(prepare)) = (access, settings.prepare.as_ref()) else { return Ok(None) };
+    let old = settings.nodes.old.iter().filter(|(name, _)| prepare.servers.contains_key(*name));
+    let nodes = old.map(|(name, node)| (name.clone(), std::iter::once(node.private).chain(node.public).collect()));
+    Ok(Some(VolumesLeft { cloud: Rc::new(Cloud::new(Side::Old, access)?), nodes: nodes.collect() }))
+}
+
 /// Builds the graph that fills the new cloud.
 ///
 /// # Errors
 /// What [`project`] says, or a defect of the graph.
-pub fn graph(phase: &str, settings: &Settings, outside: &Outside) -> Result<Graph> {
+pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outside) -> Result<Graph> {
+    let prepare = settings.prepare.as_ref().ok_or_else(|| missing("prepare", "what the new cloud is to have in it"))?;
+    let mut graph = Graph::new(phase);
+    if prepare.builds() {
+        add_cloud(&mut graph, settings, outside)?;
+    }
+    let mut data = Vec::new();
+    if let Some(seeding) = &prepare.databases {
+        data = databases::add(&mut graph, settings, seeding, outside, servers)?;
+    }
+    if let Some(deployment) = &prepare.deployment {
+        deployment::add(&mut graph, settings, deployment, outside);
+    }
+    add_states(&mut graph, settings, outside, &prepare.highstate, &data);
+    if let Some(deployment) = &prepare.deployment {
+        deployment::add_master(&mut graph, settings, deployment, outside);
+    }
+    graph.checked()
+}
+
+/// Adds the site's own states: tried on the old side, run on the new one once the databases have their data.
+fn add_states(graph: &mut Graph, settings: &Settings, outside: &Outside, run: &Sides<Vec<String>>, data: &[String]) {
+    let states = |side: Side, node: &String| States {
+        outside: outside.clone(),
+        host: settings.node(side, node).and_then(|node| node.minion.clone()).unwrap_or_default(),
+        names: Vec::new(),
+        seconds: HIGHSTATE,
+    };
+    let mut ids = Vec::new();
+    for node in &run.new {
+        let host = databases::host(graph, settings, outside, node);
+        let id = format!("highstate.new-{node}");
+        let step = Applied { states: states(Side::New, node), pillar: Value::Null, until_clean: true };
+        graph.add(&id, Role::Fact, step).after([&host]).after(data);
+        ids.push(id);
+    }
+    if !run.old.is_empty() {
+        let hosts = run.old.iter().map(|node| states(Side::Old, node)).collect();
+        graph.add("check.states", Role::Check, Check(Rendering { hosts })).serves(&ids);
+    }
+}
+
+/// Adds what is made in the new cloud.
+fn add_cloud(graph: &mut Graph, settings: &Settings, outside: &Outside) -> Result<()> {
     let project = Rc::new(project(settings, outside)?);
     let prepare = &project.prepare;
-    let mut graph = Graph::new(phase);
     graph.add("check.cloud", Role::Check, Check(CloudReached(project.clone())));
     graph.add("check.fleet", Role::Check, Check(FleetFits(project.clone())));
     graph.add("check.network", Role::Check, Check(NetworkReady(project.clone())));
     graph.add("check.keys", Role::Check, Check(KeysFree(project.clone())));
+    if let Some(volumes) = volumes(settings)? {
+        let servers = prepare.servers.keys().map(|node| format!("server.{node}"));
+        graph.add("check.volumes", Role::Check, Check(volumes)).serves(servers);
+    }
     let mut groups = Vec::new();
     for name in prepare.security_groups.keys() {
         let id = format!("security-group.{name}");
@@ -82,5 +152,5 @@ pub fn graph(phase: &str, settings: &Settings, outside: &Outside) -> Result<Grap
         let step = ServerMade { project: project.clone(), node: node.clone(), apart };
         graph.add(format!("server.{node}"), Role::Fact, step).after(&after);
     }
-    graph.checked()
+    Ok(())
 }

@@ -21,3 +21,8 @@ pub fn content(settings: &Settings, read_only: bool) -> String {
     }
     content
 }
+
+/// Writes what the file of a new server says, until a flip says something else: its copied events are the primary's to run.
+pub fn newcomer() -> String {
+    format!("{MARK}: a replica until the flip.\n[mysqld]\nread_only=1\nevent_scheduler=OFF\n")
+}

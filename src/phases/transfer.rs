@@ -7,7 +7,9 @@
 
 use super::break_glass::page;
 use super::edge::{self, patient};
+use super::people;
 use super::role;
+use super::testing::notice_files;
 use crate::database::{Server, Servers};
 use crate::edge::Fastly;
 use crate::engine::{Graph, Role};
@@ -16,13 +18,13 @@ use crate::outside::Outside;
 use crate::settings::{Purge, Settings, Side};
 use crate::site::{self, HostFile};
 use crate::steps::checks::{
-    Check, Configuration, Hosts, Likeness, Moved, NamesBeside, Privileges, Topology, Transactions, Tripwire, Versions,
-    Workload,
+    BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
+    Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
 };
 use crate::steps::{
-    Activated, Arrival, Budgeted, CaughtUp, Decision, Drain, Everywhere, Fence, Follow, GuardReady, HostFiles,
-    MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial, Scheduler, SiteDomain, Staged, Switch,
-    Tables, Unmoved,
+    Activated, Arrival, BreakGlass, Budgeted, CaughtUp, Decision, DefinitionsNoted, Drain, Everywhere, Fence, Follow,
+    GuardReady, HostFiles, MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial, RoleAtBoot, Scheduler,
+    SiteDomain, Staged, Switch, Tables, Unmoved,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -107,20 +109,39 @@ impl Transfer<'_> {
         let mut known = databases.may_bypass_fence.clone();
         known.push(databases.accounts.admin.user.clone());
         let minions = self.minions();
-        let without_minion =
-            all.iter().filter(|server| self.minion(server).is_none()).map(|server| server.name.clone()).collect();
+        let without_minion = all.iter().filter(|server| self.minion(server).is_none()).cloned().collect();
         let hosts = Hosts {
             outside: self.outside.clone(),
             minions,
             seconds: self.settings.notice.host_seconds,
             without_minion,
         };
+        let room = Room {
+            outside: self.outside.clone(),
+            state_dir: self.settings.state_dir.clone(),
+            servers: all.iter().map(|server| (server.clone(), self.minion(server))).collect(),
+            seconds: self.settings.notice.host_seconds,
+        };
         let graph = &mut self.graph;
         let (from, to) = (self.from.clone(), self.to.clone());
+        graph.add("check.room", Role::Check, Check(room));
         graph.add("check.versions", Role::Check, Check(Versions { from: from.clone(), to: to.clone() }));
         graph.add("check.likeness", Role::Check, Check(Likeness { from, to, soak_hours: databases.soak_hours }));
+        // On the way back the new side has the truth, and the old one what it was sent.
+        if let Some(hours) = databases.checksum_hours.filter(|_| self.from_side == Side::Old) {
+            let (source, replica) = (self.from.name.clone(), self.to.name.clone());
+            let data = DataCompared { source, replica, state_dir: self.settings.state_dir.clone(), hours };
+            graph.add("check.data", Role::Check, Check(data));
+        }
+        let backup = self.settings.prepare.as_ref().and_then(|prepare| prepare.backup.as_ref());
+        if let Some(backup) = backup.filter(|_| self.from_side == Side::Old) {
+            let (server, state_dir) = (format!("new-{}", backup.node), self.settings.state_dir.clone());
+            let came = BackupCameBack { server, state_dir, hours: backup.hours };
+            graph.add("check.backup", Role::Check, Check(came));
+        }
         let quarantine_domain = databases.quarantine_domain;
-        let transactions = Transactions { servers: all.clone(), from: self.from.clone(), quarantine_domain };
+        let transactions =
+            Transactions { servers: all.clone(), from: self.from.clone(), to: self.to.clone(), quarantine_domain };
         graph.add("check.transactions", Role::Check, Check(transactions));
         graph.add("check.topology", Role::Check, Check(Topology { servers: all.clone(), from: self.from.clone() }));
         graph.add(
@@ -141,6 +162,15 @@ impl Transfer<'_> {
                 deserted: false,
             };
             graph.add("check.tripwire", Role::Check, Check(tripwire));
+        }
+        // People looked at the new side before it serves; on the way back there is nothing new to look at.
+        if let Some(compare) = self.settings.compare.as_ref().filter(|_| self.from_side == Side::Old) {
+            let made = ComparisonMade {
+                state_dir: self.settings.state_dir.clone(),
+                valid_hours: compare.valid_hours,
+                pillar: self.settings.hash.clone(),
+            };
+            graph.add("check.comparison", Role::Check, Check(made));
         }
         if let Some(fastly) = &self.fastly {
             let ready = edge::ready(self.settings, fastly, self.from_side, &self.switches, false)?;
@@ -236,7 +266,22 @@ impl Transfer<'_> {
             .add("decision", Role::Guard, Once(Decision { target: to.clone() }))
             .after([format!("tables.{}", to.name)]);
         self.gate.push("decision".into());
-        if let Some(id) = self.role_at_boot(&from, true, &[]) {
+        let id = self.role_at_boot(&from, true, &[]);
+        self.gate.push(id);
+        // What stands still does so from here to clean-up, or until the way back is over.
+        if self.from_side == Side::Old {
+            for (id, step) in people::freeze(self.settings, self.outside, true) {
+                self.graph.add(&id, Role::Fact, step);
+                self.gate.push(id);
+            }
+            if self.settings.freeze.is_some() {
+                let noted = DefinitionsNoted { server: from.clone(), state_dir: self.settings.state_dir.clone() };
+                self.graph.add("definitions-noted", Role::Guard, Once(noted));
+                self.gate.push("definitions-noted".into());
+            }
+        }
+        for (id, step) in people::singletons(self.settings, self.outside, self.from_side, true) {
+            self.graph.add(&id, Role::Fact, step);
             self.gate.push(id);
         }
         let limit_ms = self.settings.databases.max_lag;
@@ -254,12 +299,18 @@ impl Transfer<'_> {
         let mut hosts: Vec<String> =
             [&self.from, &self.to].into_iter().filter_map(|server| self.minion(server)).collect();
         hosts.dedup();
-        let step = HostFiles {
+        let files = HostFiles {
             outside: self.outside.clone(),
             files: hosts.into_iter().map(|host| HostFile { host, path: path.clone() }).collect(),
-            content: Some(page(self.settings, &self.from, &self.to)),
+            content: None,
             held_until: None,
             seconds: self.settings.notice.host_seconds,
+        };
+        let (settings, from, to) = (self.settings.clone(), self.from.clone(), self.to.clone());
+        let step = BreakGlass {
+            server: self.from.clone(),
+            page: Box::new(move |dialect| page(&settings, &from, &to, dialect)),
+            files,
         };
         self.graph.add("break-glass", Role::Guard, step);
         self.gate.push("break-glass".into());
@@ -305,8 +356,10 @@ impl Transfer<'_> {
             Once(CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag });
         self.graph
             .add("caught-up", Role::Guard, caught_up)
-            .after(activated.iter().map(String::as_str).chain(["drained"]));
-        let fence = Fence { source: from, target: to.clone(), promotion: ids::PROMOTION.into() };
+            .after(activated.iter().map(String::as_str).chain(["drained"]))
+            .quiet();
+        let limit_ms = self.settings.databases.max_lag;
+        let fence = Fence { source: from, target: to.clone(), promotion: ids::PROMOTION.into(), limit_ms };
         self.graph
             .add(ids::FENCE, Role::Fact, fence)
             .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
@@ -317,6 +370,7 @@ impl Transfer<'_> {
             "caught-up",
             new_notice.as_str(),
             "way-back-tried",
+            "definitions-noted",
             "decision",
             "break-glass",
             "guard-ready",
@@ -337,7 +391,9 @@ impl Transfer<'_> {
             "check.versions",
             "check.likeness",
             "check.transactions",
+            "check.room",
             "check.tripwire",
+            "check.comparison",
         ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }
@@ -368,42 +424,52 @@ impl Transfer<'_> {
             .add("arrived-everywhere", Role::Guard, Once(Arrival { primary: to, others, limit_ms }))
             .after(&follows)
             .serves(follows.iter().map(String::as_str).chain(open));
+        self.for_people();
+    }
+
+    /// Hands over what runs on one side alone. Last: nobody waits for it, and each host takes its time.
+    fn for_people(&mut self) {
+        let last = [ids::PROMOTION, "arrived-everywhere"];
+        for (id, step) in people::singletons(self.settings, self.outside, self.from_side.other(), false) {
+            self.graph.add(&id, Role::Fact, step).after(last);
+        }
+        if self.from_side == Side::Old {
+            if let Some(step) = people::noindex(self.settings, self.outside, false) {
+                self.graph.add("noindex", Role::Fact, step).after(last);
+            }
+            return;
+        }
+        for (id, step) in people::freeze(self.settings, self.outside, false) {
+            self.graph.add(&id, Role::Fact, step).after(last);
+        }
     }
 
     fn follow(&mut self, server: &Rc<Server>, source: Option<Rc<Server>>, after: &[&str]) -> String {
         let id = format!("source.{}", server.name);
         let known = self.servers.all().to_vec();
-        let former_primary = server.name == self.from.name;
-        self.graph.add(&id, Role::Fact, Follow { server: server.clone(), source, known, former_primary }).after(after);
+        let successor = (server.name == self.from.name).then(|| self.to.clone());
+        self.graph.add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor }).after(after);
         id
     }
 
-    fn role_at_boot(&mut self, server: &Rc<Server>, read_only: bool, after: &[&str]) -> Option<String> {
-        let host = self.minion(server)?;
-        let path = role::file(self.settings, server);
-        let content = role::content(self.settings, read_only);
-        let step = HostFiles {
+    fn role_at_boot(&mut self, server: &Rc<Server>, read_only: bool, after: &[&str]) -> String {
+        let file = self.minion(server).map(|host| HostFiles {
             outside: self.outside.clone(),
-            files: vec![HostFile { host, path }],
-            content: Some(content),
+            files: vec![HostFile { host, path: role::file(self.settings, server) }],
+            content: Some(role::content(self.settings, read_only)),
             held_until: None,
             seconds: self.settings.notice.host_seconds,
-        };
+        });
         let id = format!("role-at-boot.{}", server.name);
-        self.graph.add(&id, Role::Fact, step).after(after);
-        Some(id)
+        self.graph.add(&id, Role::Fact, RoleAtBoot { server: server.clone(), read_only, file }).after(after);
+        id
     }
 
     fn notice(&self, side: Side, held_until: Option<Vec<String>>) -> HostFiles {
         let notice = &self.settings.notice;
-        let file = |name: &String| {
-            let node = self.settings.node(side, name)?;
-            let path = node.notice_path.clone().unwrap_or_else(|| notice.path.clone());
-            Some(HostFile { host: node.minion.clone()?, path })
-        };
         HostFiles {
             outside: self.outside.clone(),
-            files: notice.nodes.of(side).iter().filter_map(file).collect(),
+            files: notice_files(self.settings, side),
             content: Some(notice.content()),
             held_until,
             seconds: notice.host_seconds,

@@ -4,21 +4,37 @@
 //! what was found, what was expected and a hint.
 
 mod addresses;
+mod backup;
 mod check;
+mod cleanup;
 mod cloud;
+mod compare;
 mod copies;
+mod deployment;
 mod names;
 mod prepare;
+mod rehearsal;
 mod secret;
+mod seeding;
+mod signoff;
+mod testing;
 mod tripwire;
 mod vhosts;
 
 pub use addresses::{Addresses, Inventory, Link, Range};
+pub use backup::NewBackup;
+pub use cleanup::{Backup, Cleanup, GIVEN_UP, Temporary};
 pub use cloud::{Access, CloudDeadlines, Clouds, Login};
+pub use compare::{Compare, Edit, Shown, WayName};
 pub use copies::Copy;
+pub use deployment::{Deployment, NewMaster, Tree};
 pub use names::Name;
 pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted};
+pub use rehearsal::Rehearsal;
 pub use secret::Secret;
+pub use seeding::{Seeding, SeedingDeadlines};
+pub use signoff::Signoff;
+pub use testing::{Announcement, Freeze, Noindex, Singleton, Testing};
 pub use tripwire::Tripwire;
 pub use vhosts::{Scheme, Vhost};
 
@@ -95,6 +111,21 @@ pub struct Settings {
     #[serde(default)]
     pub tripwire: Option<Tripwire>,
     #[serde(default)]
+    pub compare: Option<Compare>,
+    #[serde(default)]
+    pub test: Option<Testing>,
+    /// What must run on one side alone, by name.
+    #[serde(default)]
+    pub singletons: BTreeMap<String, Singleton>,
+    #[serde(default)]
+    pub freeze: Option<Freeze>,
+    #[serde(default)]
+    pub rehearsal: Option<Rehearsal>,
+    #[serde(default)]
+    pub cleanup: Option<Cleanup>,
+    #[serde(default)]
+    pub signoff: Signoff,
+    #[serde(default)]
     pub clouds: Option<Clouds>,
     #[serde(default)]
     pub prepare: Option<Prepare>,
@@ -115,6 +146,9 @@ pub struct Node {
     /// Overrides `databases:role_file` for this node.
     #[serde(default)]
     pub role_file: Option<String>,
+    /// Where the configuration of its database server begins.
+    #[serde(default = "default::defaults_file")]
+    pub defaults_file: String,
     /// Overrides `notice:path` for this node.
     #[serde(default)]
     pub notice_path: Option<String>,
@@ -146,7 +180,10 @@ pub struct Databases {
     /// Hours for which both primaries must keep their binlogs, so that the way back stays open.
     #[serde(default = "default::soak_hours")]
     pub soak_hours: u64,
-    /// GTID domain in which a fenced former primary writes what an administrator does to it.
+    /// Hours for which a comparison of both primaries' data counts; a flip demands one where this is set.
+    #[serde(default)]
+    pub checksum_hours: Option<f64>,
+    /// GTID domain in which a fenced former primary writes what an administrator does to it; MySQL needs none.
     #[serde(default = "default::quarantine_domain")]
     pub quarantine_domain: u32,
 }
@@ -169,6 +206,13 @@ pub struct NewServers {
     pub replicas: Vec<String>,
     #[serde(default)]
     pub relay: Option<String>,
+}
+
+impl NewServers {
+    /// Lists every server, the first of the chain first.
+    pub fn all(&self) -> Vec<&str> {
+        self.relay.iter().chain([&self.primary]).chain(&self.replicas).map(String::as_str).collect()
+    }
 }
 
 /// The database accounts the migration uses.
@@ -340,8 +384,13 @@ impl Settings {
         check::consistent(&settings)?;
         copies::consistent(&settings)?;
         names::consistent(&settings)?;
+        signoff::consistent(&settings)?;
+        testing::consistent(&settings)?;
+        rehearsal::consistent(&settings)?;
+        cleanup::consistent(&settings)?;
         addresses::check(&settings.addresses, &settings.nodes)?;
         vhosts::check(&settings.vhosts, &settings.nodes.new)?;
+        compare::consistent(&settings)?;
         Ok(settings)
     }
 
@@ -407,6 +456,9 @@ mod default {
     }
     pub fn quarantine_domain() -> u32 {
         99
+    }
+    pub fn defaults_file() -> String {
+        "/etc/mysql/my.cnf".into()
     }
     pub fn notice_path() -> String {
         "/etc/mediawiki/readonly".into()

@@ -3,7 +3,7 @@
 //! Invariant: every server is a node of the new side with an address of its own, and names only what exists here or is
 //! said to exist in the cloud.
 
-use super::Settings;
+use super::{Deployment, NewBackup, Seeding, Settings, Side, Sides};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,12 +15,14 @@ pub struct Prepare {
     /// The word by which what is ours is known in the cloud; two sites in one project need two.
     #[serde(default = "default::site")]
     pub site: String,
-    /// The network of the new side, by name.
+    /// The network of the new side, by name; only servers need one.
+    #[serde(default)]
     pub network: String,
     /// The image of every server that names no other.
     #[serde(default)]
     pub image: Option<String>,
-    /// The servers, by node name.
+    /// The servers that are made, by node name; a node that stands already need not be here.
+    #[serde(default)]
     pub servers: BTreeMap<String, Wanted>,
     #[serde(default)]
     pub security_groups: BTreeMap<String, SecurityGroup>,
@@ -47,6 +49,18 @@ pub struct Prepare {
     pub leave: Vec<String>,
     #[serde(default)]
     pub deadlines: PrepareDeadlines,
+    /// How the relay and the new databases come to their data.
+    #[serde(default)]
+    pub databases: Option<Seeding>,
+    /// Which of the new databases is backed up, and restored from that.
+    #[serde(default)]
+    pub backup: Option<NewBackup>,
+    /// What moves to the new deployment node.
+    #[serde(default)]
+    pub deployment: Option<Deployment>,
+    /// Whose states are run.
+    #[serde(default)]
+    pub highstate: Sides<Vec<String>>,
 }
 
 /// One server as it is wanted.
@@ -127,15 +141,22 @@ pub struct PrepareDeadlines {
     pub server: u64,
     /// Between two looks at the servers that are not up yet.
     pub tick: u64,
+    /// Until the minion of a new node answers.
+    pub host: u64,
 }
 
 impl Default for PrepareDeadlines {
     fn default() -> Self {
-        Self { server: 600_000, tick: 1_000 }
+        Self { server: 600_000, tick: 1_000, host: 600_000 }
     }
 }
 
 impl Prepare {
+    /// Tells whether anything is to be made in the new cloud.
+    pub fn builds(&self) -> bool {
+        !(self.servers.is_empty() && self.security_groups.is_empty() && self.key_pairs.is_empty())
+    }
+
     /// Names the image of a server, where there is one.
     pub fn image_of<'a>(&'a self, wanted: &'a Wanted) -> Option<&'a str> {
         wanted.image.as_deref().or(self.image.as_deref())
@@ -147,8 +168,32 @@ impl Prepare {
     }
 
     pub(super) fn consistent(&self, settings: &Settings) -> Result<()> {
-        if settings.clouds.as_ref().is_none_or(|clouds| clouds.new.is_none()) {
-            return Err(wrong("clouds:new", "nothing", "how to reach the new cloud's API, for prepare is set"));
+        if self.builds() && settings.clouds.as_ref().is_none_or(|clouds| clouds.new.is_none()) {
+            return Err(wrong(
+                "clouds:new",
+                "nothing",
+                "how to reach the new cloud's API, for prepare makes something there",
+            ));
+        }
+        if !self.servers.is_empty() && self.network.is_empty() {
+            return Err(wrong("prepare:network", "nothing", "the new network, by name or id"));
+        }
+        if let Some(seeding) = &self.databases {
+            seeding.consistent(settings)?;
+        }
+        if let Some(backup) = &self.backup {
+            backup.consistent(settings)?;
+        }
+        if let Some(deployment) = &self.deployment {
+            deployment.consistent(settings)?;
+        }
+        for side in [Side::Old, Side::New] {
+            for node in self.highstate.of(side) {
+                if settings.node(side, node).is_none_or(|node| node.minion.is_none()) {
+                    let (path, nodes) = (format!("prepare:highstate:{}", side.word()), side.word());
+                    return Err(wrong(&path, node, &format!("a node of migrate:nodes:{nodes} that has a minion")));
+                }
+            }
         }
         if !(1..=64).contains(&self.at_once) {
             return Err(wrong("prepare:at_once", &self.at_once.to_string(), "a number from 1 to 64"));

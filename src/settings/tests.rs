@@ -139,6 +139,22 @@ fn a_name_beside_the_cdn_has_a_value_on_either_side() {
     assert_eq!(on("www.example.org", Side::New), Some(("CNAME".into(), "b.example.net".into())));
 }
 
+#[test]
+fn a_rehearsal_opens_nothing_that_the_move_rests_on() {
+    let on = |pillar: &mut Value, node: &str| pillar["rehearsal"] = json!({"replica": node});
+    for (node, words) in [("db1", "neither the new primary nor the relay"), ("db9", "a node of migrate:nodes:new")] {
+        let (path, said) = refusal(|pillar| on(pillar, node));
+        assert_eq!(path, "migrate:rehearsal:replica");
+        assert!(said.contains(words), "{said}");
+    }
+    let mut right = pillar();
+    right["nodes"]["new"]["db3"] = json!({"private": "10.80.0.13"});
+    on(&mut right, "db3");
+    assert!(Settings::read(&right).is_ok());
+    right["databases"]["new"]["relay"] = json!("db3");
+    assert!(Settings::read(&right).is_err());
+}
+
 fn with_cloud() -> Value {
     let mut pillar = pillar();
     pillar["clouds"] = json!({"new": {"auth": {
@@ -170,6 +186,25 @@ fn a_cloud_and_what_it_shall_have_are_read_and_its_secrets_are_not_told() {
     let hash = Settings::read(&credential).unwrap().hash;
     credential["clouds"]["new"]["auth"]["application_credential_secret"] = json!("rotated");
     assert_eq!(Settings::read(&credential).unwrap().hash, hash);
+}
+
+#[test]
+fn two_masters_are_addresses_and_one_of_them_is_the_new_node() {
+    let with = |masters: Value| {
+        let mut pillar = pillar();
+        pillar["prepare"] = json!({"masters": masters, "deployment": {
+            "old": "app1", "new": "app1", "paths": ["/srv/code"], "exclude": [], "master": {}}});
+        pillar
+    };
+    for masters in [json!([]), json!(["10.80.0.21"]), json!(["10.80.0.5", "10.70.0.21"]), json!(["10.80.0.21", "old"])]
+    {
+        let (path, words) = refusal(|pillar| *pillar = with(masters));
+        assert_eq!(path, "migrate:prepare:masters");
+        assert!(words.contains("the addresses of both masters"), "{words}");
+    }
+    let settings = Settings::read(&with(json!(["10.70.0.21", "10.80.0.21"]))).unwrap();
+    let deployment = settings.prepare.as_ref().unwrap().deployment.as_ref().unwrap();
+    assert_eq!(deployment.obeyed(&settings).unwrap(), "10.80.0.21");
 }
 
 #[test]

@@ -2,13 +2,22 @@
 //!
 //! Invariant: a file is written by atomic rename, and a host that does not answer is an error, never a success.
 
+mod body;
+mod certificate;
+pub mod compare;
 mod configuration;
+pub mod page;
+mod states;
 mod tripwire;
+mod urls;
 mod vhost;
+mod worker;
 
 pub use configuration::{Text, live, rendered};
+pub use states::{Amiss, HostStates, States};
 pub use tripwire::{Counted, Crossing, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
+pub use worker::{Standing, Work, Worker};
 
 use crate::error::{Error, Result};
 use crate::journal::Permit;

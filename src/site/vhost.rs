@@ -4,10 +4,11 @@
 //! Invariant: a request goes to the new side's address or nowhere; a redirect that a tester's browser would follow to
 //! production is followed by nobody.
 
-use crate::error::{Error, Result};
+use super::page::client;
+use crate::error::Result;
 use crate::settings::{Inventory, Vhost};
 use futures_util::future::join_all;
-use reqwest::{Certificate, Client, Url, header, redirect};
+use reqwest::{Client, Url, header};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -55,30 +56,10 @@ pub async fn check(inventory: &Inventory) -> Result<Vec<Checked>> {
     }
     let mut asked = Vec::new();
     for (name, vhost) in &inventory.vhosts {
-        let client = client(name, vhost, &places)?;
+        let client = client(name, vhost, &places, Duration::from_secs(15))?;
         asked.extend(vhost.hosts.iter().map(|host| one(name, vhost, host, client.clone(), &places)));
     }
     Ok(join_all(asked).await)
-}
-
-fn client(name: &str, vhost: &Vhost, places: &BTreeMap<String, SocketAddr>) -> Result<Client> {
-    let wrong = |found: String| Error::Settings {
-        path: format!("migrate:vhosts:{name}:ca"),
-        found,
-        expected: "a file of certificates in PEM".into(),
-        hint: "leave it out where the site's certificates are from a public authority".into(),
-    };
-    let mut builder = Client::builder().timeout(Duration::from_secs(15)).redirect(redirect::Policy::none()).no_proxy();
-    for (host, place) in places {
-        builder = builder.resolve(host, *place);
-    }
-    if let Some(path) = &vhost.ca {
-        let text = std::fs::read(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-        for certificate in Certificate::from_pem_bundle(&text).map_err(|error| wrong(error.to_string()))? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    builder.build().map_err(|error| Error::remote("vhosts", error))
 }
 
 async fn one(name: &str, vhost: &Vhost, host: &str, client: Client, places: &BTreeMap<String, SocketAddr>) -> Checked {
@@ -141,7 +122,7 @@ async fn page(vhost: &Vhost, answer: reqwest::Response) -> std::result::Result<(
 }
 
 /// The innermost words of an error: the outer ones only say that a request failed.
-fn words(error: &reqwest::Error) -> String {
+pub(super) fn words(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -7,7 +7,7 @@ use crate::journal::Permit;
 use crate::step::Earlier;
 use std::rc::Rc;
 
-/// How often the target catches up before the fence: the last time it has almost nothing left to do.
+/// How often the target catches up, before a fence or after a copy: the last time it has almost nothing left to do.
 const ROUNDS: usize = 3;
 
 /// `true` once the target was seen right behind the source, so that nobody waits for a backlog behind a fence.
@@ -26,7 +26,7 @@ impl Deed for CaughtUp {
         for _ in 0..ROUNDS {
             let position = self.source.binlog_position().await?;
             if !self.target.has(&position, self.limit_ms).await? {
-                let what = format!("{}: catching up with {} before the fence", self.target.name, self.source.name);
+                let what = format!("{}: catching up with {}", self.target.name, self.source.name);
                 return Err(Error::Deadline { what, limit_ms: self.limit_ms });
             }
         }

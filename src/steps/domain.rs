@@ -1,9 +1,9 @@
-//! In which GTID domain a primary's own sessions write.
+//! In which GTID domain a primary's own sessions write; where there are none (MySQL), there is nothing to keep apart.
 //!
 //! One `FLUSH TABLES` on a fenced source would end the way back, for its transaction would stand where one of the new
 //! primary belongs. In a domain of its own it is harmless, and seen.
 
-use crate::database::Server;
+use crate::database::{Server, Writers};
 use crate::error::Result;
 use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
@@ -17,25 +17,27 @@ pub struct SiteDomain {
 }
 
 impl Step for SiteDomain {
-    type Fact = u32;
+    type Fact = Option<u32>;
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<u32, ()>> {
-        Ok(Seen { fact: self.server.status().await?.domain, evidence: () })
+    async fn observe(&self) -> Result<Seen<Option<u32>, ()>> {
+        Ok(Seen { fact: self.server.status().await?.own.domain, evidence: () })
     }
 
-    async fn want(&self, _earlier: &Earlier) -> Result<u32> {
+    async fn want(&self, _earlier: &Earlier) -> Result<Option<u32>> {
         let primary = self.primary.status().await?;
-        if primary.read_only { Ok(self.server.status().await?.domain) } else { Ok(primary.domain) }
+        if primary.read_only { Ok(self.server.status().await?.own.domain) } else { Ok(primary.own.domain) }
     }
 
-    async fn set(&self, permit: &Permit, to: &u32, _earlier: &Earlier) -> Result<Seen<u32, ()>> {
+    async fn set(&self, permit: &Permit, to: &Option<u32>, _earlier: &Earlier) -> Result<Seen<Option<u32>, ()>> {
         // A session keeps the domain it began with, so those of before must not live on.
-        self.server.set_domain(permit, *to, true).await?;
+        if let Some(domain) = to {
+            self.server.set_domain(permit, *domain, Writers::Everybody).await?;
+        }
         self.observe().await
     }
 
-    fn undo(&self) -> Undo<u32> {
+    fn undo(&self) -> Undo<Option<u32>> {
         Undo::Restore
     }
 }
@@ -47,23 +49,26 @@ pub struct QuarantineDomain {
 }
 
 impl Step for QuarantineDomain {
-    type Fact = u32;
+    type Fact = Option<u32>;
     type Evidence = ();
 
-    async fn observe(&self) -> Result<Seen<u32, ()>> {
-        Ok(Seen { fact: self.server.status().await?.domain, evidence: () })
+    async fn observe(&self) -> Result<Seen<Option<u32>, ()>> {
+        Ok(Seen { fact: self.server.status().await?.own.domain, evidence: () })
     }
 
-    async fn want(&self, _earlier: &Earlier) -> Result<u32> {
-        Ok(self.domain)
+    async fn want(&self, _earlier: &Earlier) -> Result<Option<u32>> {
+        Ok(self.server.status().await?.own.domain.map(|_| self.domain))
     }
 
-    async fn set(&self, permit: &Permit, to: &u32, _earlier: &Earlier) -> Result<Seen<u32, ()>> {
-        self.server.set_domain(permit, *to, false).await?;
+    async fn set(&self, permit: &Permit, to: &Option<u32>, _earlier: &Earlier) -> Result<Seen<Option<u32>, ()>> {
+        // One `FLUSH` of a session of before, however late, would stand in the site's domain.
+        if let Some(domain) = to {
+            self.server.set_domain(permit, *domain, Writers::Privileged).await?;
+        }
         self.observe().await
     }
 
-    fn undo(&self) -> Undo<u32> {
+    fn undo(&self) -> Undo<Option<u32>> {
         Undo::Restore
     }
 }

@@ -221,7 +221,7 @@ impl Step for TwinStands {
     }
 
     fn undo(&self) -> Undo<bool> {
-        Undo::Keep("a copy serves test domains alone; the same command finishes it, and remove-copies removes it")
+        Undo::Leave("a copy serves test domains alone; the same command finishes it, and remove-copies removes it")
     }
 }
 
@@ -256,6 +256,6 @@ impl Step for NoTwin {
     }
 
     fn undo(&self) -> Undo<bool> {
-        Undo::Keep("a copy that is gone is made again by the copy command")
+        Undo::Leave("a copy that is gone is made again by the copy command")
     }
 }

@@ -13,6 +13,8 @@ pub struct Fence {
     pub target: Rc<Server>,
     /// The id of the promotion in the same graph.
     pub promotion: String,
+    /// How long the target may need for what the source wrote up to a moment before the fence.
+    pub limit_ms: u64,
 }
 
 impl Step for Fence {
@@ -31,15 +33,21 @@ impl Step for Fence {
 
     async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Fenced>> {
         if *to {
+            // As late as can be: whatever the target has not got yet, people wait for behind the fence.
+            let written = self.source.announce_fence(permit).await?;
+            if !self.target.has(&written, self.limit_ms).await? {
+                let what = format!("{}: catching up with {} before the fence", self.target.name, self.source.name);
+                return Err(Error::Deadline { what, limit_ms: self.limit_ms });
+            }
             return Ok(Seen { fact: true, evidence: self.source.fence(permit).await? });
         }
-        match self.target.decide_to_go_back(permit).await {
+        match self.target.decide_to_go_back(permit, permit.run()).await {
             Ok(()) => {}
             // Our journal proves that no promotion was ever sent, so nobody can have opened the target for this run.
             Err(Error::Remote { .. }) if !permit.started(&self.promotion) => {}
             Err(error) => return Err(error),
         }
-        self.source.unfence(permit).await?;
+        self.source.unfence(permit, permit.run()).await?;
         let status = self.source.status_for_rescue().await?;
         let evidence = Fenced { position: status.binlog_position, seen_at: event::now() };
         Ok(Seen { fact: status.read_only, evidence })

@@ -21,8 +21,8 @@ pub struct Follow {
     pub source: Option<Rc<Server>>,
     /// Every server it may ever be pointed to.
     pub known: Vec<Rc<Server>>,
-    /// Whether it may have written what replication did not bring.
-    pub former_primary: bool,
+    /// The primary that took over from it; such a server may have written what replication did not bring.
+    pub successor: Option<Rc<Server>>,
 }
 
 impl Step for Follow {
@@ -49,7 +49,10 @@ impl Step for Follow {
                 let source = self.known.iter().find(|server| server.place() == *place).ok_or_else(|| {
                     Error::remote(&self.server.name, format!("it followed {place}, which the pillar does not name"))
                 })?;
-                self.server.follow(permit, source, self.former_primary).await?;
+                if let Some(successor) = &self.successor {
+                    self.server.not_apart(successor).await?;
+                }
+                self.server.follow(permit, source, self.successor.is_some()).await?;
             }
         }
         self.observe().await

@@ -24,7 +24,7 @@ pub struct HostFiles {
 }
 
 impl HostFiles {
-    fn all(&self, content: Option<&String>) -> Contents {
+    pub(super) fn all(&self, content: Option<&String>) -> Contents {
         self.files.iter().map(|file| (file.key(), content.cloned())).collect()
     }
 }

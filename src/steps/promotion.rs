@@ -35,7 +35,7 @@ impl Step for Promotion {
             return Ok(Seen { fact: true, evidence: promoted });
         }
         // Once going back is decided, a promotion that is still on its way finds the row taken and opens nothing.
-        self.target.decide_to_go_back(permit).await?;
+        self.target.decide_to_go_back(permit, permit.run()).await?;
         self.observe().await
     }
 

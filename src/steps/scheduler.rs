@@ -27,7 +27,8 @@ impl Step for Scheduler {
 
     async fn want(&self, earlier: &Earlier) -> Result<bool> {
         match &self.takes_over_from {
-            None => Ok(false),
+            None if self.server.dialect().await?.events_pass_a_fence() => Ok(false),
+            None => Ok(self.observe().await?.fact),
             Some(other) => Ok(earlier.of::<bool>(other)? || self.server.status().await?.event_scheduler == "ON"),
         }
     }

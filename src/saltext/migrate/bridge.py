@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,13 @@ def call(
         raise CommandExecutionError(f"{command}: {type(error).__name__}: {error}") from None
 
 
+def failure(done: dict[str, Any]) -> str:
+    """Say how a run that failed ended, what it left, and what to type."""
+    problem, left = done["error"], ", ".join(entry["step"] for entry in done["left"])
+    more = f"\nleft as it is: {left}; the same command goes on from there" if left else ""
+    return f"{done['verdict']}: {problem['message']}{more}\nhint: {problem['hint']}"
+
+
 def run(
     command: str,
     arguments: dict[str, Any],
@@ -100,9 +108,11 @@ def run(
             return json.dumps(guard is not None and guard.wait())
         if asked["ask"] == "pillar":
             return json.dumps(_pillars(functions or {}, asked["hosts"]), default=str)
-        if asked["ask"] in ("user-data", "known"):
+        if asked["ask"] in ("user-data", "known", "accepted", "revoke"):
             folder = json.loads(settings).get("state_dir", "/var/lib/saltext-migrate")
             return json.dumps(newcomer.answer(opts, Path(folder), asked))
+        if asked["ask"] == "heard":
+            return json.dumps(_heard(opts, asked))
         return _ask(opts, asked)
 
     with _progress(opts, announce) as tell:
@@ -114,7 +124,8 @@ def _guarded(
     command: str, arguments: dict[str, Any], settings: str, opts: Dunders
 ) -> Iterator[Guard | None]:
     """Have a guard for whatever may fence something."""
-    if command != "apply" or arguments["phase"] not in FENCING:
+    # Who goes back without the new primary fences nobody, and a guard would ask it.
+    if command != "apply" or arguments["phase"] not in FENCING or arguments.get("accept_loss"):
         yield None
         return
     arguments["guarded"] = True
@@ -180,6 +191,8 @@ def _pillars(functions: Dunders, hosts: list[str]) -> Dunders:
 def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
     """Answer one question of the engine: call functions on minions in one job, and tell what each returned."""
     functions = [call["function"] for call in asked["calls"]]
+    if len(set(functions)) < len(functions):
+        raise CommandExecutionError(f"a minion answers by name, and one stands twice: {functions}")
     with contextlib.closing(_Client(opts)) as client:
         answers = client.local.cmd(
             asked["hosts"],
@@ -191,6 +204,24 @@ def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
         )
     said = {host: _said(answer, functions) for host, answer in answers.items() if answer}
     return json.dumps(said, default=str)
+
+
+def _heard(opts: Dunders, asked: dict[str, Any]) -> list[str]:
+    """Name the minions that answer the master on a host, when it asks them itself."""
+    minions, seconds = ",".join(asked["hosts"]), asked["seconds"]
+    command = f"{asked['command'] or 'salt'} --list {shlex.quote(minions)} --timeout={seconds}"
+    command += " --static --out=json test.ping"
+    keywords = {"cmd": command, "ignore_retcode": True, "python_shell": False}
+    # Its own patience, once more for those that it looks for, and its start.
+    call = {"function": "cmd.run_stdout", "keywords": keywords}
+    question = {"hosts": [asked["by"]], "calls": [call], "seconds": 4 * seconds + 10}
+    said = json.loads(_ask(opts, question)).get(asked["by"])
+    try:
+        answers = json.loads(said[0]["return"]) if said else {}
+    except (TypeError, ValueError):
+        # It does not run, or has nobody to ask.
+        return []
+    return [name for name, answer in answers.items() if answer is True]
 
 
 def _said(answer: dict[str, Any], functions: list[str]) -> list[dict[str, Any]]:

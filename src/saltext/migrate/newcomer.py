@@ -1,5 +1,6 @@
 """
 The minion of a host that does not exist yet: its key, accepted beforehand, and what the host runs at its first boot.
+And the key of a host that is no more: taken away, so that whoever has its disk is nobody.
 
 The private half leaves here once, inside the user data; a copy of the public half is kept in the migration's own
 folder, so that a key of ours is told from one that somebody else had accepted.
@@ -14,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import salt.crypt
 import salt.utils.crypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -30,7 +32,26 @@ def answer(opts: Dunders, folder: Path, asked: dict[str, Any]) -> Any:
     """Answer one question of the engine about a new host."""
     if asked["ask"] == "known":
         return [host for host in asked["hosts"] if _somebody_elses(opts, folder, host)]
+    if asked["ask"] == "accepted":
+        return [host for host in asked["hosts"] if _accepted(opts, host).exists()]
+    if asked["ask"] == "revoke":
+        return [revoke(opts, host) for host in asked["hosts"]]
     return user_data(opts, folder, asked["host"], asked["masters"], asked["commands"])
+
+
+def revoke(opts: Dunders, host: str) -> str:
+    """
+    Take away the key of a minion; one that has none is no error.
+
+    opts
+        The master's configuration.
+    host
+        The minion's id, in full.
+    """
+    _accepted(opts, host).unlink(missing_ok=True)
+    # Only a new session key makes the old one useless to who still has it.
+    salt.crypt.dropfile(opts["cachedir"], opts["user"])
+    return host
 
 
 def user_data(
@@ -54,15 +75,18 @@ def user_data(
     config: dict[str, Any] = {"id": host}
     if masters:
         config["master"] = masters[0] if len(masters) == 1 else masters
-    if len(masters) < 2:
-        # With several masters a minion takes one fingerprint for all, so it could only know one of them.
-        config["master_finger"] = _fingerprint(opts)
+    if len(masters) > 1:
+        # What a minion says when it is asked whom it obeys.
+        config |= {"master_type": "str", "migrate_masters": masters}
+    # A minion keeps one key for all its masters; it has it before it hears any of them, so that none is taken on trust.
+    master_key, config["master_finger"] = _master(opts)
     first = "#cloud-config\n" + json.dumps(
         {
             "write_files": [
                 _file("/etc/salt/minion.d/90-saltext-migrate.conf", json.dumps(config), "0644"),
                 _file("/etc/salt/pki/minion/minion.pem", private, "0400"),
                 _file("/etc/salt/pki/minion/minion.pub", public, "0644"),
+                _file("/etc/salt/pki/minion/minion_master.pub", master_key, "0644"),
             ],
             "runcmd": [["sh", "-c", line] for line in commands or FIRST_BOOT],
         }
@@ -87,14 +111,16 @@ def _accepted(opts: Dunders, host: str) -> Path:
     return Path(opts["pki_dir"], "minions", host)
 
 
-def _fingerprint(opts: Dunders) -> str:
+def _master(opts: Dunders) -> tuple[str, str]:
+    """Tell the master's public key, and its fingerprint."""
     path = Path(opts["pki_dir"], "master.pub")
     if not path.exists():
         raise CommandExecutionError(
             f"there is no {path}, so a new minion could not know its master\n"
             "hint: start the Salt master once, it makes its key"
         )
-    return str(salt.utils.crypt.pem_finger(path=str(path), sum_type=opts["hash_type"]))
+    finger = salt.utils.crypt.pem_finger(path=str(path), sum_type=opts["hash_type"])
+    return path.read_text(), str(finger)
 
 
 def _key_pair() -> tuple[str, str]:

@@ -25,19 +25,20 @@ impl Topic for Configuration {
                 );
             }
             // Without it the relay lacks what came through this server, in silence: no thread stops, no lag shows.
+            let updates = server.dialect().await?.words().replica_updates;
             if !status.log_replica_updates {
                 notes.block(
                     &server.name,
-                    "log_slave_updates is off",
-                    "set log_slave_updates=ON in its configuration and restart it, days before the flip",
+                    format!("{updates} is off"),
+                    format!("set {updates}=ON in its configuration and restart it, days before the flip"),
                 );
             }
-            if !status.gtid_strict_mode {
-                notes.warn(
-                    &server.name,
-                    "gtid_strict_mode is off",
-                    "SET GLOBAL gtid_strict_mode=ON, so that a stray write is refused and not mixed in",
-                );
+            for remark in server.dialect().await?.remarks(&status) {
+                if remark.blocking {
+                    notes.block(&server.name, remark.found, remark.mend);
+                } else {
+                    notes.warn(&server.name, remark.found, remark.mend);
+                }
             }
             if status.binlog_format != "ROW" {
                 notes.warn(

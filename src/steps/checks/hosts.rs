@@ -1,18 +1,20 @@
 //! Whether the hosts answer on which files must change in the window.
 
 use super::{Notes, Topic};
+use crate::database::Server;
 use crate::error::Result;
 use crate::event::Finding;
 use crate::outside::Outside;
 use crate::site;
+use std::rc::Rc;
 
 /// The minions that a transfer needs.
 pub struct Hosts {
     pub outside: Outside,
     pub minions: Vec<String>,
     pub seconds: u64,
-    /// Database servers that have no minion, so nobody keeps their role over a reboot.
-    pub without_minion: Vec<String>,
+    /// Database servers that have no minion, so nobody keeps their role over a reboot but they themselves.
+    pub without_minion: Vec<Rc<Server>>,
 }
 
 impl Topic for Hosts {
@@ -26,8 +28,11 @@ impl Topic for Hosts {
             );
         }
         for server in &self.without_minion {
+            if server.keeps_its_role().await.unwrap_or(false) {
+                continue;
+            }
             notes.warn(
-                server,
+                &server.name,
                 "it has no minion, so its role would not outlive a reboot",
                 "set its minion in migrate:nodes",
             );

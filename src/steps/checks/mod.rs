@@ -2,38 +2,66 @@
 //!
 //! Invariant: a check reads only, and gathers everything it finds before anybody is told.
 
+mod backup;
 mod cloud;
+mod comparison;
 mod configuration;
 mod copies;
+mod data;
 mod edge;
 mod fleet;
 mod hosts;
 mod keys;
+mod leaving;
 mod likeness;
+mod loss;
 mod names;
 mod network;
 mod privileges;
+mod rendering;
+mod room;
+mod seeding;
+mod signoff;
+mod singletons;
+mod testing;
+mod throw_away;
 mod topology;
 mod transactions;
 mod tripwire;
+mod uncommitted;
 mod versions;
+mod volumes;
 mod workload;
 
+pub use backup::BackupCameBack;
 pub use cloud::{CloudReached, reached};
+pub use comparison::ComparisonMade;
 pub use configuration::Configuration;
 pub use copies::CopiesReady;
+pub use data::DataCompared;
 pub use edge::EdgeReady;
 pub use fleet::FleetFits;
 pub use hosts::Hosts;
 pub use keys::KeysFree;
+pub use leaving::{Disused, OldNodesAre, Soaked};
 pub use likeness::Likeness;
+pub use loss::{LossAccepted, TOPIC as LOSS};
 pub use names::{Moved, NamesBeside};
 pub use network::NetworkReady;
 pub use privileges::Privileges;
+pub use rendering::Rendering;
+pub use room::{Room, of_servers as room_of};
+pub use seeding::Copyable;
+pub use signoff::{Signed, SignedOff, signed, subject};
+pub use singletons::{SingletonsThere, There};
+pub use testing::Following;
+pub use throw_away::ThrowAway;
 pub use topology::Topology;
 pub use transactions::Transactions;
 pub use tripwire::Tripwire;
+pub use uncommitted::Uncommitted;
 pub use versions::Versions;
+pub use volumes::VolumesLeft;
 pub use workload::Workload;
 
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Who follows whom: each hop is proved by the identity of both ends.
 
 use super::{Notes, Topic};
+use crate::database::dialect::Words;
 use crate::database::{Server, Status};
 use crate::error::Result;
 use crate::event::Finding;
@@ -42,6 +43,7 @@ impl Topic for Topology {
                     "give each server its own server_id",
                 );
             }
+            let words = server.dialect().await?.words();
             let is_from = server.name == self.from.name;
             if is_from && status.read_only {
                 notes.block(
@@ -54,10 +56,10 @@ impl Topic for Topology {
                 notes.block(
                     &server.name,
                     "it accepts writes beside the primary",
-                    "SET GLOBAL read_only=1 there, and see what was written",
+                    format!("{} there, and see what was written", words.close_by_hand),
                 );
             }
-            self.hop(&mut notes, server, status, &statuses);
+            self.hop(&mut notes, server, words, status, &statuses);
         }
         self.strangers(&mut notes, &ids).await?;
         Ok(notes.findings)
@@ -65,12 +67,19 @@ impl Topic for Topology {
 }
 
 impl Topology {
-    fn hop(&self, notes: &mut Notes, server: &Server, status: &Status, statuses: &BTreeMap<&str, Status>) {
+    fn hop(
+        &self,
+        notes: &mut Notes,
+        server: &Server,
+        words: &Words,
+        status: &Status,
+        statuses: &BTreeMap<&str, Status>,
+    ) {
         if !status.other_channels.is_empty() {
             notes.block(
                 &server.name,
                 format!("further replication channels: {}", status.other_channels.join(", ")),
-                "RESET SLAVE '<channel>' ALL, where it is not needed",
+                "end and reset what is not needed",
             );
         }
         let Some(channel) = &status.channel else {
@@ -83,7 +92,7 @@ impl Topology {
             notes.block(
                 &server.name,
                 format!("the primary itself follows {}", channel.source),
-                "STOP SLAVE; RESET SLAVE ALL there, if nothing needs it",
+                format!("{} there, if nothing needs it", words.end_by_hand),
             );
             return;
         }
@@ -100,7 +109,7 @@ impl Topology {
                 "replication from {} stands: receiving {}, applying {}, {}",
                 source.name, channel.receiving, channel.applying, channel.error
             );
-            notes.block(&server.name, found, "mend the error, then START SLAVE");
+            notes.block(&server.name, found, "mend the error, then start replication again");
         }
         if let Some(theirs) = statuses.get(source.name.as_str())
             && theirs.server_id != channel.source_id
@@ -115,7 +124,7 @@ impl Topology {
             notes.block(
                 &server.name,
                 format!("it is delayed by {} s on purpose", channel.delay),
-                "CHANGE MASTER TO MASTER_DELAY=0",
+                words.undelay_by_hand,
             );
         }
         if !channel.filters.is_empty() {

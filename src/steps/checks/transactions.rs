@@ -1,16 +1,19 @@
 //! Whether every transaction of every server came from the primary.
 
 use super::{Notes, Topic};
-use crate::database::Server;
-use crate::database::gtid::errant;
+use crate::database::{Harm, Server};
 use crate::error::Result;
 use crate::event::Finding;
 use std::rc::Rc;
+
+/// How the transactions are looked at.
+const SEE: &str = "mysqlbinlog with --gtid-start-pos, on MySQL --include-gtids";
 
 /// The binlog states of all servers against that of the one that writes.
 pub struct Transactions {
     pub servers: Vec<Rc<Server>>,
     pub from: Rc<Server>,
+    pub to: Rc<Server>,
     /// The domain in which a fenced former primary writes what harms nobody.
     pub quarantine_domain: u32,
 }
@@ -22,24 +25,32 @@ impl Topic for Transactions {
         let mut states = Vec::new();
         for server in self.servers.iter().filter(|server| server.name != self.from.name) {
             let Ok(status) = server.status().await else { continue };
-            states.push((&server.name, status.binlog_state));
+            states.push((server, status));
         }
         let Ok(primary) = self.from.status().await else { return Ok(notes.findings) };
-        for (name, state) in states {
-            for found in errant(&state, &primary.binlog_state, primary.server_id)? {
-                let what = format!("transaction {} is not on {}", found.gtid, self.from.name);
-                if found.gtid.domain == self.quarantine_domain {
-                    let mend = "see what it is (mysqlbinlog --gtid-start-pos); it stands in a domain of its own, where it harms nothing";
-                    notes.warn(name, what, mend);
-                } else if found.ahead {
-                    let mend = "see what it is (mysqlbinlog --gtid-start-pos), bring what matters to the primary, and seed this server anew: replication will stop at it";
-                    notes.doubt(name, what, mend);
-                } else {
-                    notes.warn(
+        for (server, status) in states.iter().filter(|(_, status)| status.family == primary.family) {
+            let name = &server.name;
+            for found in server.dialect().await?.errant(status, &primary, self.quarantine_domain)? {
+                let what = format!("transaction {} is not on {}", found.gtids, self.from.name);
+                match found.harm {
+                    Harm::Quarantined => notes.warn(
                         name,
                         what,
-                        "see what it is (mysqlbinlog --gtid-start-pos), and whether the primary needs it",
-                    );
+                        format!("see what it is ({SEE}); it stands in a domain of its own, where it harms nothing"),
+                    ),
+                    Harm::Stops => notes.doubt(
+                        name,
+                        what,
+                        format!("see what it is ({SEE}), bring what matters to the primary, and seed this server anew: replication will stop at it"),
+                    ),
+                    Harm::Spreads if *name == self.to.name => notes.doubt(
+                        name,
+                        what,
+                        format!("see what it is ({SEE}), and bring what matters to the primary: everybody would get it from here. FLUSH, ANALYZE and the like harm nobody"),
+                    ),
+                    Harm::Spreads | Harm::Stays => {
+                        notes.warn(name, what, format!("see what it is ({SEE}), and whether the primary needs it"));
+                    }
                 }
             }
         }

@@ -24,18 +24,22 @@ impl Topic for Workload {
         for work in self.from.long_work(LONG).await? {
             notes.warn(&self.from.name, work, "let it finish or end it: the fence waits for a statement, and a transaction that is open then is refused");
         }
-        let semi_sync = ["rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout"];
-        let variables = self.from.variables(&semi_sync).await?;
-        let timeout = variables.get(semi_sync[1]).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-        if variables.get(semi_sync[0]).is_some_and(|on| on == "ON") && timeout > 1_000 {
-            let what = format!(
-                "semi-synchronous replication may hold a commit for {timeout} ms, and the fence waits for commits"
-            );
-            notes.warn(&self.from.name, what, format!("SET GLOBAL {}=1000", semi_sync[1]));
+        for &(enabled, timeout) in self.from.dialect().await?.words().semi_sync {
+            let variables = self.from.variables(&[enabled, timeout]).await?;
+            let limit = variables.get(timeout).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+            if variables.get(enabled).is_some_and(|on| on == "ON") && limit > 1_000 {
+                let what = format!(
+                    "semi-synchronous replication may hold a commit for {limit} ms, and the fence waits for commits"
+                );
+                notes.warn(&self.from.name, what, format!("SET GLOBAL {timeout}=1000"));
+            }
         }
-        for account in self.from.connected().await?.keys() {
+        // Such a tool looks in for a moment only, so that its account is enough.
+        let connected = self.from.connected().await?;
+        for account in self.from.account_names().await? {
             if OTHER_TOOLS.iter().any(|tool| account.to_lowercase().contains(tool)) {
-                let what = format!("{account} is connected: a tool that may move the primary by itself");
+                let how = if connected.contains_key(&account) { "is connected" } else { "has an account" };
+                let what = format!("{account} {how}: a tool that may move the primary by itself");
                 notes.warn(&self.from.name, what, "pause it until the soak is over");
             }
         }

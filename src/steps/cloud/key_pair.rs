@@ -64,6 +64,6 @@ impl Step for KeyPairImported {
     }
 
     fn undo(&self) -> Undo<Option<String>> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 }

@@ -4,13 +4,17 @@
 //! changed. Nothing here is undone by an abort: a cloud half built is gone on with, and only clean-up removes.
 
 mod key_pair;
+mod old_node;
 mod port;
+mod removed;
 mod security_group;
 mod server;
 mod server_group;
 
 pub use key_pair::{KeyPairImported, same_key};
+pub use old_node::{Leaving, OldNode, OldNodeLeaves};
 pub use port::{PortMade, Reserved};
+pub use removed::{Removed, Thing};
 pub use security_group::{RulesSet, SecurityGroupMade};
 pub use server::{Machine, ServerMade, ServerUp};
 pub use server_group::ServerGroupMade;

@@ -155,7 +155,7 @@ impl Step for PortMade {
     }
 
     fn undo(&self) -> Undo<Option<Reserved>> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 
     fn half_done(&self, found: &Option<Reserved>, _old: &Option<Reserved>, new: &Option<Reserved>) -> bool {

@@ -49,7 +49,7 @@ impl Step for SecurityGroupMade {
     }
 
     fn undo(&self) -> Undo<bool> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 }
 
@@ -120,7 +120,7 @@ impl Step for RulesSet {
     }
 
     fn undo(&self) -> Undo<BTreeSet<String>> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 
     fn half_done(&self, found: &BTreeSet<String>, old: &BTreeSet<String>, new: &BTreeSet<String>) -> bool {

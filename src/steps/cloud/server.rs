@@ -273,7 +273,7 @@ impl Step for ServerMade {
     }
 
     fn undo(&self) -> Undo<Option<Machine>> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 
     /// One of ours that is on its way, or failed on it.

@@ -50,6 +50,6 @@ impl Step for ServerGroupMade {
     }
 
     fn undo(&self) -> Undo<bool> {
-        Undo::Keep(STAYS)
+        Undo::Leave(STAYS)
     }
 }

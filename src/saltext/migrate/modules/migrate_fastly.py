@@ -135,8 +135,8 @@ def _phase(phase: str, service: str | None, test: bool) -> dict[str, Any]:
         planned: dict[str, Any] = _call("edge.plan", phase=phase, service=service)
         return planned
     done: dict[str, Any] = _call("edge.apply", phase=phase, service=service)
-    if error := done["error"]:
-        raise CommandExecutionError(f"{done['verdict']}: {error['message']}\nhint: {error['hint']}")
+    if done["error"]:
+        raise CommandExecutionError(bridge.failure(done))
     return done
 
 

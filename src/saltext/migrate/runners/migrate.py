@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import salt.utils.user
 from salt.exceptions import CommandExecutionError
 
 from saltext.migrate import bridge
@@ -62,7 +63,7 @@ def plan(phase: str = "flip") -> Any:
     Look at the world and show what a phase would change in it. Nothing is written.
 
     phase
-        ``prepare``, ``flip`` (default) or ``revert``.
+        ``prepare``, ``test``, ``flip`` (default), ``revert`` or ``cleanup``.
 
     Returns ``changes`` (each with ``step``, ``old``, ``new``, ``after``), ``findings``, ``unchanged`` and ``refused``.
     Raises an error where a server cannot be asked.
@@ -83,7 +84,7 @@ def preflight(phase: str = "flip") -> Any:
     Gather everything that stands against a phase, all at once. Nothing is written.
 
     phase
-        ``prepare``, ``flip`` (default) or ``revert``.
+        ``prepare``, ``test``, ``flip`` (default), ``revert`` or ``cleanup``.
 
     Returns the findings, each with ``id``, ``topic``, ``subject``, ``found``, ``mend``, ``blocking`` and ``forceable``;
     the exit code is 1 where any blocks.
@@ -99,20 +100,158 @@ def preflight(phase: str = "flip") -> Any:
 
 
 @_clean
-def prepare() -> Any:
+def prepare(force: str | list[str] | None = None, reason: str = "") -> Any:
     """
-    Build what the new cloud is to have: security groups, key pairs, ports, servers.
+    Build the new side: security groups, key pairs, ports and servers, then its databases, from copies of the old side.
 
-    What is there already, from a run that died or stopped, is taken over. Returns what was done, by step; the exit code
-    is 0 only where every server is up in the end.
+    What is there already, from a run that died or stopped, is taken over.
+
+    force
+        The id of a finding that would refuse it (``migrate.preflight prepare`` shows it), or a list of such ids.
+    reason
+        Why; it stands in the journal and in the report.
+
+    Returns what was done, by step; the exit code is 0 only where everything stands in the end.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run migrate.prepare
+        salt-run migrate.prepare force=seeding/old-db1/3f2a reason='that table is written at night only'
     """
-    return _carried(_call("apply", phase="prepare"))
+    return _carried(_call("apply", phase="prepare", force=force, reason=reason))
+
+
+@_clean
+def test(force: str | list[str] | None = None, reason: str = "") -> Any:
+    """
+    Make the new side a read-only mirror that people may try, and compare it with the old one.
+
+    force
+        The id of a finding that would refuse it (``migrate.preflight test`` shows it), or a list of such ids.
+    reason
+        Why; it stands in the journal and in the report.
+
+    Returns what was done, by step; the exit code is 0 only where the test site stands in the end. What differs between
+    old and new is no failure of the test: it stands against the flip (``migrate.preflight``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.test
+    """
+    return _carried(_call("apply", phase="test", force=force, reason=reason))
+
+
+@_clean
+def compare() -> Any:
+    """
+    Compare old and new, page by page, as ``migrate_site.compare`` does; a record of it is kept.
+
+    Returns what that does; the exit code is 1 where anything differs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.compare
+    """
+    seen = _call("compare")
+    return _with_code(seen, 1 if seen["differences"] else 0)
+
+
+@_clean
+def rehearse() -> Any:
+    """
+    Rehearse the flip: the switch of the CDN on the copied services (staged, activated, seen at every point of
+    presence), and, where ``migrate:rehearsal`` names a throw-away replica, the databases' part on that.
+
+    Production's services are neither written nor asked, of its databases only positions are read. What was measured
+    becomes the budget of the flip: what takes more than five times as long, and two seconds at the CDN, half a second
+    at a database, is taken back, whatever the deadlines of the pillar say.
+
+    Returns ``seen`` (for each service ``staged_ms``, ``activated_ms`` and ``everywhere_ms``; for the databases
+    ``fence`` and ``promotion``) and ``foretold``: for each part ``predicted_ms`` and ``budget_ms``. Needs the copies
+    (``migrate.test``), or the replica.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.rehearse
+    """
+    return _carried(_call("rehearse"))
+
+
+@_clean
+def checksum(source: str, replica: str, tables: Any = None) -> Any:
+    """
+    Compare the data of a server with that of one of its replicas; see :py:func:`migrate_mysql.checksum
+    <saltext.migrate.modules.migrate_mysql.checksum>`. The exit code is 1 where anything differs.
+
+    source, replica
+        Side and node, as ``old-db1`` and ``new-db1``.
+    tables
+        Only these, as ``database.table``: one, or a list.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.checksum old-db1 new-db1
+    """
+    chosen = [tables] if isinstance(tables, str) else tables
+    done = _call("database.checksum", source=source, replica=replica, tables=chosen)
+    _carried(done)
+    seen = done["seen"]["compared"]
+    return _with_code(seen, 1 if seen["differences"] else 0)
+
+
+@_clean
+def announcement() -> Any:
+    """
+    Show the text for the people who use the site: what happens when, how to try it, what will not work.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.announcement --out=txt
+    """
+    return _with_code(_call("announcement"), 0)
+
+
+@_clean
+def signoff(role: str | None = None, note: str = "", gate: str = "flip") -> Any:
+    """
+    Say go, in a role that the pillar names; without a role, show how every role stands.
+
+    A sign-off holds for what is there now: the plan, the pillar, the comparison of old and new. Whatever of that
+    changes makes it stale; so does a flip or a revert, and the time of ``migrate:signoff:hours``.
+
+    role
+        One of ``migrate:signoff:flip``, or of ``migrate:signoff:cleanup``.
+    note
+        What was looked at; it stands in the report.
+    gate
+        ``flip`` (default) or ``cleanup``.
+
+    Returns ``signoffs`` (each with ``role``, ``who``, ``note``, ``at``, ``until``, ``missing``) and ``missing``, the
+    roles that still have to sign; the exit code is 1 while there are any.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.signoff
+        salt-run migrate.signoff role=operations note='the rehearsal took 3 s, all services were back'
+        salt-run migrate.signoff role=operations note='nobody comes any more' gate=cleanup
+    """
+    who = salt.utils.user.get_specific_user()
+    told = _call("signoff", role=role, note=note, gate=gate, who=who)
+    return _with_code(told, 1 if told["missing"] else 0)
 
 
 @_clean
@@ -138,7 +277,12 @@ def flip(force: str | list[str] | None = None, reason: str = "") -> Any:
 
 
 @_clean
-def revert(force: str | list[str] | None = None, reason: str = "") -> Any:
+def revert(
+    force: str | list[str] | None = None,
+    reason: str = "",
+    accept_loss: str | None = None,
+    is_off: str | None = None,
+) -> Any:
     """
     Bring the site back to the old side, with everything that was written since.
 
@@ -146,8 +290,15 @@ def revert(force: str | list[str] | None = None, reason: str = "") -> Any:
         The id of a finding that would refuse it (``migrate.preflight`` shows it), or a list of such ids.
     reason
         Why; it stands in the journal and in the report.
+    accept_loss
+        Only where the new primary is gone for good: the last transaction that the old side received, as
+        ``migrate.status`` shows it. Whatever the new primary acknowledged after it is lost.
+    is_off
+        With ``accept_loss``, where the new primary does not answer: its name (``new-db1``), once somebody made sure
+        that it is off.
 
-    Returns what was done, by step; the exit code is 0 only where the site is on the old side in the end.
+    Returns what was done, by step; the exit code is 0 only where the site is on the old side in the end. With
+    ``accept_loss`` it is refused as long as the new primary may accept writes.
 
     CLI Example:
 
@@ -155,8 +306,32 @@ def revert(force: str | list[str] | None = None, reason: str = "") -> Any:
 
         salt-run migrate.revert
         salt-run migrate.revert force=privileges/old-db1/3f2a reason='the account only reads'
+        salt-run migrate.revert accept_loss=0-21-1234 is_off=new-db1 reason='its host burnt, and the disk with it'
     """
-    return _carried(_call("apply", phase="revert", force=force, reason=reason))
+    told = {"force": force, "reason": reason, "accept_loss": accept_loss, "is_off": is_off}
+    return _carried(_call("apply", phase="revert", **told))
+
+
+@_clean
+def cleanup(force: str | list[str] | None = None, reason: str = "") -> Any:
+    """
+    Take down what was made for the move, and the old side after it: stopped first, deleted by a later run.
+
+    force
+        The id of a finding that would refuse it (``migrate.preflight cleanup`` shows it), or a list of such ids.
+    reason
+        Why; it stands in the journal and in the report.
+
+    Returns what was done, by step; the report has what was removed, what was kept and why, and which credentials to
+    change. The exit code is 0 only where everything that was due is gone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run migrate.cleanup
+    """
+    return _carried(_call("apply", phase="cleanup", force=force, reason=reason))
 
 
 @_clean
@@ -164,7 +339,11 @@ def abort() -> Any:
     """
     Take a run back that died before its commit point; one that turns out to be committed is finished instead.
 
-    Returns what was taken back; nothing is done where no run is unfinished.
+    It needs no journal: a run of a controller that is gone is taken back by what the servers say, from any machine that
+    has the extension and the pillar.
+
+    Returns what was taken back, and under ``left`` what stays of a run that makes things; nothing is done where no run
+    is unfinished. The exit code is 1 where a run is still in the middle.
 
     CLI Example:
 
@@ -173,7 +352,8 @@ def abort() -> Any:
         salt-run migrate.abort
     """
     done = _call("abort")
-    return _with_code(done, 1 if done["verdict"] == "stopped" else 0)
+    in_the_middle = done["verdict"] == "stopped" and not done.get("left")
+    return _with_code(done, 1 if in_the_middle else 0)
 
 
 @_clean
@@ -302,8 +482,7 @@ def _call(command: str, **arguments: Any) -> Any:
 
 def _carried(done: dict[str, Any]) -> Any:
     if done["error"]:
-        error = done["error"]
-        raise CommandExecutionError(f"{done['verdict']}: {error['message']}\nhint: {error['hint']}")
+        raise CommandExecutionError(bridge.failure(done))
     return _with_code(done, 0)
 
 

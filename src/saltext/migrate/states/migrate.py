@@ -31,19 +31,42 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def prepared(name: str, **unknown: Any) -> dict[str, Any]:
+def prepared(
+    name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
+) -> dict[str, Any]:
     """
-    Ensure that the new cloud has its servers, and what they need.
+    Ensure that the new side stands: its servers, and its databases as copies that follow the old side.
 
     name
         Any text; it names the state.
+    force, reason
+        The id of a finding that would refuse it (or a list of such ids), and why.
 
     .. code-block:: yaml
 
         prepare:
           migrate.prepared: []
     """
-    return _state(name, "prepare", None, "", unknown)
+    return _state(name, "prepare", force, reason, unknown)
+
+
+def tested(
+    name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
+) -> dict[str, Any]:
+    """
+    Ensure that the new side is a read-only mirror that people may try, and that old and new were compared.
+
+    name
+        Any text; it names the state.
+    force, reason
+        The id of a finding that would refuse it (or a list of such ids), and why.
+
+    .. code-block:: yaml
+
+        test:
+          migrate.tested: []
+    """
+    return _state(name, "test", force, reason, unknown)
 
 
 def flipped(
@@ -84,6 +107,25 @@ def reverted(
     return _state(name, "revert", force, reason, unknown)
 
 
+def cleaned(
+    name: str, force: str | list[str] | None = None, reason: str = "", **unknown: Any
+) -> dict[str, Any]:
+    """
+    Ensure that what was made for the move is gone, and that the old side is on its way out.
+
+    name
+        Any text; it names the state.
+    force, reason
+        The id of a finding that would refuse it (or a list of such ids), and why.
+
+    .. code-block:: yaml
+
+        cleanup:
+          migrate.cleaned: []
+    """
+    return _state(name, "cleanup", force, reason, unknown)
+
+
 def _state(
     name: str,
     phase: str,
@@ -116,8 +158,8 @@ def _state(
         state["result"] = False if done["refused"] else (None if changes else True)
         state["comment"] = [f"{len(changes)} steps would change something", *findings]
         return state
-    if problem := done["error"]:
-        state["comment"] = f"{done['verdict']}: {problem['message']}\nhint: {problem['hint']}"
+    if done["error"]:
+        state["comment"] = bridge.failure(done)
         # What was taken back is no change; where the run stands in the middle, the report tells what is.
         return state
     state["result"] = True

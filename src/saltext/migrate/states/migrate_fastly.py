@@ -104,8 +104,8 @@ def _state(name: str, phase: str, service: str) -> dict[str, Any]:
         state["result"] = False if done["refused"] else (None if changes else True)
         state["comment"] = [f"{len(changes)} steps would change something", *findings]
         return state
-    if problem := done["error"]:
-        state["comment"] = f"{done['verdict']}: {problem['message']}\nhint: {problem['hint']}"
+    if done["error"]:
+        state["comment"] = bridge.failure(done)
         return state
     state["result"] = True
     state["changes"] = changes

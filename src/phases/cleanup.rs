@@ -1,0 +1,357 @@
+//! Clean-up: what was made for the move goes, and the old side after it.
+//!
+//! In one breath: checks; the last backup; what stood still may go on; the reverse replication ends; the copied services, the
+//! relay and the rest that prepare made for the time of the move go; accounts and keys go; the old nodes are stopped, their
+//! minions' keys, and the relay's, revoked; after a second period they are deleted, by the same command; what was kept is listed.
+
+use super::{edge, people, prepare, signoff};
+use crate::cloud::Cloud;
+use crate::database::{Server, Servers};
+use crate::edge::Fastly;
+use crate::engine::{Graph, Role};
+use crate::error::{Error, Result};
+use crate::journal::{Outcome, runs};
+use crate::outside::Outside;
+use crate::proof::Proof;
+use crate::settings::{Cleanup, Settings, Side};
+use crate::site::{self, HostStates};
+use crate::steps::checks::{Check, Disused, OldNodesAre, Soaked, Tripwire};
+use crate::steps::cloud::{OldNode, OldNodeLeaves, Removed, Thing};
+use crate::steps::{HostState, Kept, KeysRevoked, LastBackup, Once, ReverseEnded, UserDropped};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// The id by which reports find what was kept.
+pub const KEPT: &str = "kept";
+
+struct Farewell<'a> {
+    settings: &'a Settings,
+    cleanup: &'a Cleanup,
+    servers: &'a Servers,
+    outside: &'a Outside,
+    graph: Graph,
+    after: Option<String>,
+    /// Everything that goes.
+    gone: Vec<String>,
+}
+
+/// Builds the graph of clean-up.
+///
+/// # Errors
+/// [`Error::Settings`] where the pillar says nothing of it, or a defect of the graph.
+pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outside) -> Result<Graph> {
+    let cleanup = settings.cleanup.as_ref().ok_or_else(|| Error::Settings {
+        path: "migrate:cleanup".into(),
+        found: "nothing".into(),
+        expected: "what is to go".into(),
+        hint: "docs/cleanup.md shows every key".into(),
+    })?;
+    let after = signoff::last_move(settings)?;
+    let graph = Graph::new(phase);
+    let mut farewell = Farewell { settings, cleanup, servers, outside, graph, after, gone: Vec::new() };
+    let old = farewell.old_nodes()?;
+    farewell.checks(&old)?;
+    let before = farewell.before()?;
+    farewell.of_the_move(&before)?;
+    farewell.of_the_old_side(old, &before);
+    farewell.kept()?;
+    farewell.graph.checked()
+}
+
+impl Farewell<'_> {
+    fn old_nodes(&self) -> Result<Vec<Rc<OldNode>>> {
+        let access = self.settings.clouds.as_ref().and_then(|clouds| clouds.old.as_ref());
+        let Some(access) = access.filter(|_| !self.cleanup.old_nodes.is_empty()) else { return Ok(Vec::new()) };
+        let cloud = Rc::new(Cloud::new(Side::Old, access)?);
+        let node = |(name, id): (&String, &String)| {
+            let found = self.settings.node(Side::Old, name)?;
+            Some(Rc::new(OldNode {
+                cloud: cloud.clone(),
+                node: name.clone(),
+                id: id.clone(),
+                addresses: std::iter::once(found.private).chain(found.public).collect(),
+                stopped_hours: self.cleanup.stopped_hours,
+                state_dir: self.settings.state_dir.clone(),
+            }))
+        };
+        Ok(self.cleanup.old_nodes.iter().filter_map(node).collect())
+    }
+
+    /// Tells whether a node of the old side was stopped by an earlier run, so that nobody there answers.
+    fn is_stopped(&self, node: &str) -> bool {
+        let id = self.cleanup.old_nodes.get(node);
+        id.is_some_and(|id| Proof::read(&self.settings.state_dir, &format!("stopped.{id}")).ok().flatten().is_some())
+    }
+
+    fn checks(&mut self, old: &[Rc<OldNode>]) -> Result<()> {
+        let last = runs(&self.settings.state_dir)?.into_iter().rev().find(|run| Some(&run.run) == self.after.as_ref());
+        let flipped = last.filter(|run| run.phase == "flip" && run.finished == Some(Outcome::Done));
+        let served_since = flipped.map(|run| {
+            run.spans
+                .get(super::ids::PROMOTION)
+                .map_or_else(|| run.spans.values().map(|span| span.ended).fold(0.0, f64::max), |span| span.ended)
+        });
+        let soaked =
+            Soaked { served_since, hours: self.cleanup.soak_hours, words: self.cleanup.give_up_revert.clone() };
+        self.graph.add("check.soak", Role::Check, Check(soaked));
+        let accounts = &self.settings.databases.accounts;
+        let known = [&accounts.admin, &accounts.marker, &accounts.replication].map(|account| account.user.clone());
+        let relay = self.relay();
+        let old_servers = self.servers.all().iter().filter(|server| server.side == Side::Old);
+        let disused = Disused {
+            servers: old_servers.filter(|server| !self.is_stopped(&server.node)).chain(&relay).cloned().collect(),
+            unfollowed: relay,
+            declared: self.servers.all().to_vec(),
+            known: known.to_vec(),
+        };
+        self.graph.add("check.disuse", Role::Check, Check(disused));
+        let told = self.settings.tripwire.clone().unwrap_or_default();
+        let mut watches = site::rules(self.settings);
+        // Whoever goes, or is gone, is not asked.
+        watches.retain(|_, watch| match watch.side {
+            "new" => !self.cleanup.temporary.servers.contains(&watch.node),
+            _ => !self.is_stopped(&watch.node),
+        });
+        let tripwire = Tripwire {
+            outside: self.outside.clone(),
+            watches,
+            quiet: told.quiet,
+            seconds: told.host_seconds,
+            deserted: true,
+        };
+        if self.settings.tripwire.is_some() {
+            self.graph.add("check.tripwire", Role::Check, Check(tripwire));
+        }
+        self.graph.add("check.old-nodes", Role::Check, Check(OldNodesAre(old.to_vec())));
+        Ok(())
+    }
+
+    fn relay(&self) -> Option<Rc<Server>> {
+        let name = self.settings.databases.new.relay.as_ref()?;
+        self.servers.named(&format!("new-{name}"))
+    }
+
+    /// What must be done while both sides still stand: the backup, the end of the freeze, the end of the reverse replication.
+    fn before(&mut self) -> Result<Vec<String>> {
+        let mut before = Vec::new();
+        if let Some(backup) = &self.cleanup.backup {
+            let host = self.settings.node(Side::Old, &backup.node).and_then(|node| node.minion.clone());
+            let step = LastBackup {
+                outside: self.outside.clone(),
+                host: host.unwrap_or_default(),
+                backup: backup.clone(),
+                state_dir: self.settings.state_dir.clone(),
+                after: self.after.clone(),
+            };
+            self.graph.add("last-backup", Role::Fact, step);
+            before.push("last-backup".to_owned());
+        }
+        let leaving: Vec<String> = self.leaving_minions();
+        for (id, mut step) in people::freeze(self.settings, self.outside, false) {
+            for applied in [&mut step.on, &mut step.off] {
+                applied.hosts.retain(|host| !leaving.contains(host));
+            }
+            step.kept = Some("nothing stands still for a move that is over");
+            self.graph.add(&id, Role::Fact, step);
+            before.push(id);
+        }
+        let server = self.servers.primary(Side::Old);
+        let id = format!("reverse-replication.{}", server.name);
+        let step = ReverseEnded { server, state_dir: self.settings.state_dir.clone(), after: self.after.clone() };
+        self.graph.add(&id, Role::Fact, step).after(&before);
+        before.push(id);
+        Ok(before)
+    }
+
+    /// Minions of nodes that go away, of either side, and of no node that stays.
+    fn leaving_minions(&self) -> Vec<String> {
+        let goes = |side: Side, node: &String| match side {
+            Side::Old => self.cleanup.old_nodes.contains_key(node),
+            Side::New => self.cleanup.temporary.servers.contains(node),
+        };
+        let minions = |going: bool| -> BTreeSet<String> {
+            [Side::Old, Side::New]
+                .into_iter()
+                .flat_map(|side| self.settings.nodes.of(side).iter().map(move |(name, node)| (side, name, node)))
+                .filter(|(side, name, _)| goes(*side, name) == going)
+                .filter_map(|(_, _, node)| node.minion.clone())
+                .collect()
+        };
+        minions(true).difference(&minions(false)).cloned().collect()
+    }
+
+    fn of_the_move(&mut self, before: &[String]) -> Result<()> {
+        if self.settings.edge.is_some() {
+            for id in edge::add_removals(&mut self.graph, self.settings, self.outside, None)? {
+                self.graph.come_after(&id, before);
+                self.gone.push(id);
+            }
+        }
+        for user in &self.cleanup.database_users {
+            let id = format!("database-user.{user}");
+            let step = UserDropped { server: self.servers.primary(Side::New), user: user.clone() };
+            self.graph.add(&id, Role::Fact, step).after(before);
+            self.gone.push(id);
+        }
+        if !self.cleanup.ssh_keys.is_empty() {
+            let mut hosts: Vec<String> = self
+                .settings
+                .nodes
+                .new
+                .iter()
+                .filter(|(name, _)| !self.cleanup.temporary.servers.contains(name))
+                .filter_map(|(_, node)| node.minion.clone())
+                .collect();
+            hosts.sort();
+            hosts.dedup();
+            let applied = HostStates {
+                hosts,
+                states: "migrate.host.keys",
+                told: json!({"ssh_keys": self.cleanup.ssh_keys}),
+                seconds: 120,
+            };
+            let step = HostState {
+                outside: self.outside.clone(),
+                on: applied.clone(),
+                off: applied,
+                want: true,
+                kept: Some("a key that was for the move is not let in again"),
+            };
+            self.graph.add("ssh-keys", Role::Fact, step).after(before);
+            self.gone.push("ssh-keys".into());
+        }
+        self.one_master(before)?;
+        self.of_the_new_cloud(before)
+    }
+
+    /// Minions that obeyed both masters obey the new one alone.
+    fn one_master(&mut self, before: &[String]) -> Result<()> {
+        let deployment = self.settings.prepare.as_ref().and_then(|prepare| prepare.deployment.as_ref());
+        let Some((deployment, master)) = deployment.and_then(|found| Some((found, found.master.as_ref()?))) else {
+            return Ok(());
+        };
+        let stays = [deployment.obeyed(self.settings)?];
+        let mut after = before.to_vec();
+        let nodes = self.settings.nodes.new.iter().filter(|(name, _)| !self.cleanup.temporary.servers.contains(name));
+        // The new master's own minion first: where it does not answer us any more we are not the new master, and stop.
+        let (its, others): (Vec<_>, Vec<_>) = nodes.partition(|(name, _)| **name == deployment.new);
+        let mut minions = BTreeSet::new();
+        for (name, node) in its.into_iter().chain(others) {
+            let Some(minion) = node.minion.as_ref().filter(|minion| minions.insert(*minion)) else { continue };
+            let id = format!("obeys.new-{name}");
+            self.graph
+                .add(&id, Role::Fact, super::deployment::obeys(self.outside, master, minion, &stays))
+                .after(&after);
+            if *name == deployment.new {
+                after.push(id.clone());
+            }
+            self.gone.push(id);
+        }
+        Ok(())
+    }
+
+    fn of_the_new_cloud(&mut self, before: &[String]) -> Result<()> {
+        let temporary = &self.cleanup.temporary;
+        let none = [&temporary.servers, &temporary.security_groups, &temporary.key_pairs, &temporary.apart];
+        if none.iter().all(|names| names.is_empty()) {
+            return Ok(());
+        }
+        let project = Rc::new(prepare::project(self.settings, self.outside)?);
+        let mut add = |thing: Thing, word: &str, name: &String, after: &[String]| {
+            let id = format!("{word}.{name}");
+            let step = Removed { project: project.clone(), thing, name: name.clone() };
+            self.graph.add(&id, Role::Fact, step).after(after);
+            self.gone.push(id.clone());
+            id
+        };
+        let mut ports = Vec::new();
+        for name in &temporary.servers {
+            let server = add(Thing::Server, "server", name, before);
+            ports.push(add(Thing::Port, "port", name, &[server]));
+        }
+        // What a port or a server still uses cannot go.
+        let after: Vec<String> = before.iter().chain(&ports).cloned().collect();
+        for name in &temporary.security_groups {
+            add(Thing::SecurityGroup, "security-group", name, &after);
+        }
+        for name in &temporary.key_pairs {
+            add(Thing::KeyPair, "key-pair", name, &after);
+        }
+        for name in &temporary.apart {
+            add(Thing::ServerGroup, "apart", name, &after);
+        }
+        Ok(())
+    }
+
+    fn of_the_old_side(&mut self, old: Vec<Rc<OldNode>>, before: &[String]) {
+        let mut stopped: Vec<String> =
+            self.cleanup.temporary.servers.iter().map(|name| format!("server.{name}")).collect();
+        for node in old {
+            let id = format!("old-node.{}", node.node);
+            self.graph.add(&id, Role::Fact, OldNodeLeaves(node)).after(before);
+            stopped.push(id);
+        }
+        let minions = self.leaving_minions();
+        if !minions.is_empty() {
+            let step = KeysRevoked { outside: self.outside.clone(), minions };
+            self.graph.add("minion-keys", Role::Fact, step).after(&stopped);
+            stopped.push("minion-keys".into());
+        }
+        self.gone.extend(stopped.into_iter().filter(|id| !id.starts_with("server.")));
+    }
+
+    fn kept(&mut self) -> Result<()> {
+        let (settings, outside) = (self.settings, self.outside);
+        let clouds = settings.clouds.as_ref();
+        // Where prepare made no server there may be no cloud that anybody asks.
+        let made = settings.prepare.as_ref().filter(|_| clouds.is_some_and(|clouds| clouds.new.is_some()));
+        let new = made.map(|_| prepare::project(settings, outside)).transpose()?;
+        let old =
+            clouds.and_then(|clouds| clouds.old.as_ref()).map(|access| Cloud::new(Side::Old, access)).transpose()?;
+        let fastly = settings.edge.as_ref().map(Fastly::new).transpose()?;
+        let accounts = &settings.databases.accounts;
+        let kept = Kept {
+            new,
+            old,
+            fastly,
+            services: settings
+                .edge
+                .iter()
+                .flat_map(|edge| &edge.services)
+                .map(|(name, s)| (s.id.clone(), name.clone()))
+                .collect(),
+            accounts: [&accounts.admin, &accounts.marker, &accounts.replication]
+                .iter()
+                .map(|account| account.user.clone())
+                .filter(|user| !self.cleanup.database_users.contains(user))
+                .collect(),
+            rotate: rotate(settings, self.cleanup),
+        };
+        let gone = self.gone.clone();
+        self.graph.add(KEPT, Role::Guard, Once(kept)).after(&gone).serves(&gone);
+        Ok(())
+    }
+}
+
+/// Lists what people must change themselves: whatever the old provider, or somebody who worked there, may have seen.
+fn rotate(settings: &Settings, cleanup: &Cleanup) -> Vec<String> {
+    let mut list = Vec::new();
+    if let Some(access) = settings.clouds.as_ref().and_then(|clouds| clouds.old.as_ref()) {
+        let login = access.auth.as_ref();
+        let user = login.and_then(|login| login.username.clone().or_else(|| login.application_credential_id.clone()));
+        let what = access.cloud.clone().or(user).unwrap_or_default();
+        list.push(format!("the old cloud's API: {what}"));
+    }
+    let accounts = &settings.databases.accounts;
+    for account in [&accounts.admin, &accounts.marker, &accounts.replication] {
+        if !cleanup.database_users.contains(&account.user) {
+            list.push(format!("the database account {}", account.user));
+        }
+    }
+    if settings.edge.is_some() {
+        list.push("the CDN's token of the migration".into());
+    }
+    list.extend(cleanup.rotate.clone());
+    list
+}

@@ -1,0 +1,115 @@
+//! Whether the old side can be copied while it runs, and what it lacks for the way back.
+
+use super::{Notes, Topic};
+use crate::database::Server;
+use crate::error::Result;
+use crate::event::Finding;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The old servers, and the one that is copied.
+pub struct Copyable {
+    pub old: Vec<Rc<Server>>,
+    pub from: Rc<Server>,
+    pub megabytes_per_second: u64,
+    /// By new server: the `server_id` that it is given.
+    pub ids: BTreeMap<String, u32>,
+    /// For how long both sides must keep their binlogs after the flip.
+    pub soak_hours: u64,
+}
+
+const KEPT: [&str; 2] = ["binlog_expire_logs_seconds", "expire_logs_days"];
+
+impl Topic for Copyable {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("seeding");
+        let mut known: BTreeMap<u32, String> = BTreeMap::new();
+        for server in &self.old {
+            match server.status().await {
+                Ok(status) => {
+                    known.entry(status.server_id).or_insert_with(|| server.name.clone());
+                    if status.own.domain.is_none() && server.name == self.from.name {
+                        notes.block(
+                            &server.name,
+                            format!("it is {}, and only MariaDB is copied so far", status.family),
+                            "build the new databases yourself, and leave migrate:prepare:databases out",
+                        );
+                        return Ok(notes.findings);
+                    }
+                    if !status.log_bin && server.name == self.from.name {
+                        notes.block(
+                            &server.name,
+                            "log_bin is off, so nobody can follow it",
+                            "set log_bin in its configuration and restart it",
+                        );
+                    }
+                    if !status.log_replica_updates && server.name == self.from.name && status.channel.is_some() {
+                        notes.block(
+                            &server.name,
+                            "log_slave_updates is off, and it is a replica: its copies could not go on from it",
+                            "copy the primary: leave migrate:prepare:databases:from out",
+                        );
+                    }
+                }
+                Err(error) => notes.block(&server.name, error.to_string(), "start the server, or open the way to it"),
+            }
+        }
+        for (node, id) in &self.ids {
+            let name = format!("new-{node}");
+            match known.insert(*id, name.clone()) {
+                Some(first) if first != name => notes.block(
+                    &name,
+                    format!("its server_id {id} is also that of {first}"),
+                    format!("migrate:prepare:databases:servers:{node}:server_id gives it another"),
+                ),
+                _ => {}
+            }
+        }
+        if self.from.status().await.is_err() {
+            return Ok(notes.findings);
+        }
+        let hidden = self.from.out_of_sight().await?;
+        if hidden > 0 {
+            notes.block(
+                &self.from.name,
+                format!("{hidden} databases are hidden from the migration's account, so nobody can say whether they are copied well"),
+                "GRANT SELECT on every database of the site, as docs/what-it-needs.md says",
+            );
+        }
+        for found in self.from.unsafe_to_copy().await? {
+            let what = format!("{} tables of {}, for example {}", found.tables, found.engine, found.example);
+            let mend = format!(
+                "ALTER TABLE {} ENGINE=InnoDB; else writers of such tables wait while they are copied, and a crash of a replica breaks them",
+                found.example
+            );
+            notes.doubt(&self.from.name, what, mend);
+        }
+        self.retention(&mut notes).await?;
+        Ok(notes.findings)
+    }
+}
+
+impl Copyable {
+    async fn retention(&self, notes: &mut Notes) -> Result<()> {
+        let variables = self.from.variables(&KEPT).await?;
+        let number = |name: &str| variables.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
+        let kept = if number(KEPT[0]) > 0.0 { number(KEPT[0]) } else { number(KEPT[1]) * 86_400.0 };
+        // Nought keeps everything.
+        if kept <= 0.0 {
+            return Ok(());
+        }
+        let bytes = self.from.size().await?;
+        // Sent, prepared, and caught up with: three times its way, and an hour for people.
+        let needed = 3 * bytes / (self.megabytes_per_second * 1_000_000) + 3_600;
+        if kept < needed as f64 {
+            let what = format!(
+                "its binlogs are kept for {kept:.0} s, and a copy of {} MB at {} MB/s needs {needed} s until it has caught up",
+                bytes / 1_000_000,
+                self.megabytes_per_second
+            );
+            let mend = format!("SET GLOBAL {}={} until the flip is over", KEPT[0], needed.max(self.soak_hours * 3_600));
+            notes.block(&self.from.name, what, mend);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What clean-up left standing, and why; and what people must still change.
+
+use super::cloud::Project;
+use super::deed::Deed;
+use crate::cloud::Cloud;
+use crate::edge::Fastly;
+use crate::error::Result;
+use crate::journal::Permit;
+use crate::step::Earlier;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where is looked.
+pub struct Kept {
+    pub new: Option<Project>,
+    pub old: Option<Cloud>,
+    pub fastly: Option<Fastly>,
+    /// The pillar's names of the CDN services, by id.
+    pub services: BTreeMap<String, String>,
+    /// Database accounts of the migration that stay.
+    pub accounts: Vec<String>,
+    pub rotate: Vec<String>,
+}
+
+/// One thing that stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// `server`, `security group`, `key pair`, `service`, `database account`.
+    pub what: String,
+    pub place: String,
+    pub name: String,
+    pub id: String,
+    pub why: String,
+}
+
+/// Everything that stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inventory {
+    pub kept: Vec<Standing>,
+    pub rotate: Vec<String>,
+}
+
+const FOREIGN: &str = "it does not carry our mark";
+const SITE: &str = "the site lives by it";
+
+impl Kept {
+    async fn new_side(&self, project: &Project, kept: &mut Vec<Standing>) -> Result<()> {
+        let cloud = &project.cloud;
+        let why = |ours: bool| if ours { SITE } else { FOREIGN }.to_owned();
+        let mut note = |what: &str, name: &str, id: &str, ours: bool| {
+            kept.push(Standing {
+                what: what.into(),
+                place: cloud.name.clone(),
+                name: name.into(),
+                id: id.into(),
+                why: why(ours),
+            });
+        };
+        for server in cloud.servers().await?.iter() {
+            let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on(server));
+            note("server", &server.name, &server.id, ours);
+        }
+        for group in cloud.security_groups().await?.iter() {
+            let ours = project.prepare.security_groups.keys().any(|name| project.mark(name).is_on_group(group));
+            note("security group", &group.name, &group.id, ours);
+        }
+        for pair in cloud.key_pairs().await?.iter() {
+            note("key pair", &pair.name, &pair.name, project.prepare.key_pairs.contains_key(&pair.name));
+        }
+        Ok(())
+    }
+}
+
+impl Deed for Kept {
+    type Evidence = Inventory;
+
+    const KEPT: &'static str = "it only looked";
+
+    async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<Inventory> {
+        let mut kept = Vec::new();
+        if let Some(project) = &self.new {
+            self.new_side(project, &mut kept).await?;
+        }
+        if let Some(old) = &self.old {
+            for server in old.servers().await?.iter() {
+                let why = if server.word == "SHUTOFF" {
+                    "it stands stopped; once its period is over the same command deletes it, where the pillar names it"
+                } else {
+                    "migrate:cleanup:old_nodes does not name it"
+                };
+                let place = old.name.clone();
+                let (name, id) = (server.name.clone(), server.id.clone());
+                kept.push(Standing { what: "server".into(), place, name, id, why: why.into() });
+            }
+        }
+        if let Some(fastly) = &self.fastly {
+            for (id, name) in fastly.services().await? {
+                let why = if self.services.contains_key(&id) { SITE } else { FOREIGN };
+                kept.push(Standing { what: "service".into(), place: "the CDN".into(), name, id, why: why.into() });
+            }
+        }
+        for account in &self.accounts {
+            let why = "migrate:cleanup:database_users does not name it";
+            let (what, place) = ("database account".to_owned(), "the databases".to_owned());
+            kept.push(Standing { what, place, name: account.clone(), id: String::new(), why: why.into() });
+        }
+        Ok(Inventory { kept, rotate: self.rotate.clone() })
+    }
+}

@@ -1,4 +1,4 @@
-# The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default.
+# The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default, or an example.
 # Secrets are sdb:// references, or values of a gpg-rendered pillar: they are resolved inside, and never printed.
 migrate:
 
@@ -9,6 +9,8 @@ migrate:
   #   private   address inside its cloud; database connections and CDN backends are matched against it
   #   public    address that the CDN and people reach, where the node has one
   #   minion    Salt minion id, where the node is (or will be) a minion of this master
+  #   defaults_file  where the configuration of its database server begins (default /etc/mysql/my.cnf)
+  #   role_file, notice_path  where this node has other ones than databases:role_file and notice:path
   nodes:
     old:
       db1:   {private: 10.70.0.11, minion: old-db1}
@@ -34,20 +36,25 @@ migrate:
       marker:      {user: migrate_marker, password: 'sdb://migrate/marker'}
       # Used by the servers among themselves.
       replication: {user: replication, password: 'sdb://migrate/replication'}
-    # Accounts that keep READ ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring).
-    # may_bypass_fence: [root, mariadb.sys]
-    # A file each database server reads at boot; holds the role, so that a reboot does not undo the flip.
+    # Accounts that keep READ ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring). MySQL has none to name.
+    # may_bypass_fence: [root, mysql, mariadb.sys]
+    # The GTID domain in which a fenced former primary writes what it must not (MariaDB).
+    # quarantine_domain: 99
+    # A file each database server reads at boot; holds the role, so that a reboot does not undo the flip. MySQL keeps it itself.
     # role_file: /etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf
     # Where both primaries keep a page of plain SQL, for the night on which controller and guard are dead.
     # break_glass_file: /var/lib/saltext-migrate/break-glass.txt
     # Verified TLS to the servers and between them. Without it the connections are in clear.
-    # tls: {ca: /etc/ssl/certs/site-ca.pem}
+    # tls: {ca: /etc/ssl/certs/site-ca.pem, verify_hostname: true}
     # Milliseconds. Overrun of any before the commit point sends everybody back.
     # deadlines: {connect: 5000, fence: 1000, catch_up: 2000, replication: 30000, abort: 60000, window: 15000}
     # A marker must cross the chain within this many milliseconds before anybody is bothered.
     # max_lag: 1000
     # Hours for which both primaries keep their binlogs: a server that is away longer has to be seeded anew.
     # soak_hours: 168
+    # A flip demands that the data of both primaries was compared within so many hours, and was the same:
+    # `salt-run migrate.checksum old-db1 new-db1`.
+    # checksum_hours: 24
 
   # 'Migration in progress': shown to editors by every application node while they cannot save.
   notice:
@@ -60,6 +67,8 @@ migrate:
     # drain: 250
     # And, where requests of these nodes are still at work in the database by then, at the most.
     # drain_limit: 2000
+    # Seconds to wait for a host's answer.
+    # host_seconds: 10
 
   # The CDN. Backends that point to a node of one side are pointed to the node of the same name on the other;
   # names, weights, shields and conditions stay. A backend address that no node owns stops the staging.
@@ -176,8 +185,21 @@ migrate:
         # extra_specs: {'hw:cpu_policy': shared}
     # Groups of ours. A server may also name one that is there and is not described here.
     security_groups:
-      db:  {rules: [{protocol: tcp, ports: 3306, from: web}, {protocol: tcp, ports: 3306, from: db}]}
-      web: {rules: [{protocol: tcp, ports: '80-443', from: 0.0.0.0/0}, {protocol: icmp, from: 10.80.0.0/24}]}
+      db:
+        rules:
+          - {protocol: tcp, ports: 3306, from: web}
+          - {protocol: tcp, ports: 3306, from: db}
+          # The old side and the controller: replication, the way back, this tool.
+          - {protocol: tcp, ports: 3306, from: 10.70.0.0/24}
+          - {protocol: tcp, ports: 3306, from: 10.80.0.5/32}
+          # The copies.
+          - {protocol: tcp, ports: 4444, from: 10.70.0.0/24}
+          - {protocol: tcp, ports: 4444, from: db}
+      web:
+        rules:
+          - {protocol: tcp, ports: 80, from: 0.0.0.0/0}
+          - {protocol: tcp, ports: 443, from: 0.0.0.0/0}
+          - {protocol: icmp, from: 10.80.0.0/24}
     # Public keys.
     key_pairs:
       ops: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAOWMvmtqSQFXUZxKwFx9yDZWZZbYOYzn9rwmLF ops@example.org'
@@ -187,11 +209,138 @@ migrate:
     # allow_smaller: 0
     # How many servers the cloud builds at once, at most; halved where it says that it has enough.
     # at_once: 8
-    # Whom a new minion obeys. Name both masters until clean-up.
+    # Whom a new minion obeys; with deployment:master all minions do. Name both masters until clean-up, the new one first.
     # masters: [10.80.0.5, 10.70.0.5]
     # What a new server runs at its first boot, once its minion is configured; by default the image's minion is restarted.
-    # first_boot: ['systemctl restart salt-minion.service']
+    # first_boot: ['systemctl enable salt-minion.service', 'systemctl restart salt-minion.service']
     # Nodes of the old side that stay where they are.
     # leave: [stray]
-    # Milliseconds: until a server is up, and between two looks.
-    # deadlines: {server: 600000, tick: 1000}
+    # Milliseconds: until a server is up, between two looks, and until a new host's minion answers.
+    # deadlines: {server: 600000, tick: 1000, host: 600000}
+    # The relay and the new databases: configured, copied from the old side while it runs on, and put into the chain. Without
+    # this key they are left alone. Backup tools read as root, through the server's socket.
+    databases:
+      # The old server that is copied: the primary, or a replica of it.
+      from: db1
+      # Over it a new server takes its copy in, by TLS; open it from `from` to the first new server, and among the new ones.
+      # port: 4444
+      # How fast a copy travels at least: binlogs must be kept for long enough.
+      # megabytes_per_second: 20
+      # packages: [mariadb-server, mariadb-backup, socat, openssl]
+      # folder: /var/lib/saltext-migrate/carry
+      # How a server is started and stopped; $DEFAULTS_FILE is the `defaults_file` of its node.
+      # start: systemctl start mariadb.service
+      # stop: systemctl stop mariadb.service
+      # Server settings of all new databases, beside those that the chain needs.
+      options: {max_connections: 500}
+      # And of one. Its server_id is made of its address where none is given.
+      servers:
+        db1:
+          options: {innodb_buffer_pool_size: 12G}
+        # relay: {server_id: 30}
+      # Milliseconds: until a copy has arrived, and until it has caught up.
+      # deadlines: {seed: 86400000, catch_up: 86400000}
+    # A new database that is backed up on its own host, and restored from that to a given moment; a flip asks for it.
+    # backup:
+    #   node: db2
+    #   # With room for the data twice.
+    #   folder: /srv/backup/migrate
+    #   # A tool of your own: it takes a backup, and puts it into $INTO as mariadb-backup --prepare leaves one.
+    #   take: /usr/local/bin/backup now
+    #   restore: /usr/local/bin/backup restore --into "$INTO"
+    #   # For how long it counts, and milliseconds for either.
+    #   hours: 168
+    #   limit: 86400000
+    # What moves from the old deployment node to the new one; both are nodes with a minion.
+    # deployment:
+    #   old: deployment
+    #   new: deployment
+    #   # Over it the new node takes the files in, by TLS.
+    #   port: 4445
+    #   # Each as it is, or {old: /srv/salt, new: /srv/states}.
+    #   paths: [/srv/code, /srv/salt, /srv/pillar, /etc/salt]
+    #   # Names, or whole paths of the old node, that stay as they are on both.
+    #   exclude: [/etc/salt/minion, /etc/salt/minion_id, /etc/salt/minion.d, /etc/salt/pki/minion]
+    #   packages: [rsync, socat, openssl, b3sum, attr]
+    #   folder: /var/lib/saltext-migrate/carry
+    #   # Milliseconds for the passes.
+    #   limit: 14400000
+    #   # Its Salt master is started, and minions of both sides obey every one of `masters` until clean-up. Without this key nothing
+    #   # of that is done; {} takes every default.
+    #   master:
+    #     start: systemctl enable --now salt-master.service
+    #     stands: systemctl is-active --quiet salt-master.service
+    #     # How it asks minions, and how a minion is restarted, from outside of it.
+    #     ask: salt
+    #     restart: "systemd-run --quiet --collect sh -c 'sleep 1; exec systemctl restart salt-minion.service'"
+    #     # Milliseconds for a minion to come back, and then for all to be heard.
+    #     limit: 120000
+    # The site's own states: dry-run on nodes of the old side, run until they rest on nodes of the new.
+    # highstate: {old: [app1], new: [app1]}
+
+  # What is compared between old and new (docs/test.md); every service of vhosts is, at its node on both sides.
+  # As it stands here, without any value, nothing is compared and the flip does not ask. `{}` takes every default; it needs vhosts.
+  compare:
+    # paths: {docs: [/wiki/Main_Page, '/wiki/Special:RecentChanges']}
+    # sitemaps: {docs: /sitemap.xml}
+    # An access log on this machine: what is asked for most is compared.
+    # access_logs: {docs: /srv/logs/docs.log}
+    # Paths of one service at most, and how many at once.
+    # most: 200
+    # at_once: 4
+    # What may differ: parts of a page that hold one of these texts, and response headers.
+    # ignore: [wgHostname]
+    # ignore_headers: [x-served-by]
+    # What must be refused on the new side, and where the notice of the test must show.
+    # edits: [{vhost: docs, path: /api.php, form: {action: edit, title: Test, text: x, token: '+\'}, refused: readonly}]
+    # notices: [{vhost: docs, path: '/index.php?title=Main_Page&action=edit'}]
+    # By way of the origin (past the CDN), of the copied service (copy), of the CDN's staging network (staged).
+    # ways: [origin]
+    # certificate_days: 14
+    # slower: 2
+    # Hours for which a comparison holds, and milliseconds for one answer.
+    # valid_hours: 72
+    # answer: 15000
+
+  # The time in which people try the new side (docs/test.md).
+  test:
+    notice: 'This is a test site: edits are not saved.'
+    # A file that keeps search engines out, and the service that is reloaded for it; without `service` nothing is.
+    # noindex:
+    #   path: /etc/nginx/conf.d/saltext-migrate-noindex.conf
+    #   content: "add_header X-Robots-Tag \"noindex, nofollow\" always;\n"
+    #   service: nginx
+    # What the community is told: salt-run migrate.announcement
+    # announcement: {when: 'Sunday, 6 December, 04:00 UTC', contact: ops@example.org, limits: [searching], template: 'Soon: {when}'}
+
+  # What must run on one side alone, by name: a service, or a file below /etc/cron.d. Held on the new side by the test, and
+  # handed over by flip and revert.
+  # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
+
+  # What stands still from just before the window until clean-up or revert.
+  # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/dumps]}
+
+  # A node of the new side whose database follows like the others, and that nobody would miss: on it salt-run migrate.rehearse
+  # opens and fences a database as the flip does (docs/test.md). Neither the new primary nor the relay.
+  # rehearsal: {replica: db2}
+
+  # Who must say go: salt-run migrate.signoff role=operations note='...'; and for how many hours that holds.
+  # signoff: {flip: [operations, editors], cleanup: [operations], hours: 72}
+
+  # What goes in the end (docs/cleanup.md).
+  cleanup:
+    # Hours for which the new side must have served (fractions too), and the words that must stand here.
+    # soak_hours: 168
+    # give_up_revert: 'there is no way back'
+    # Servers of the old cloud, node by node, each with its id there; stopped first, and deleted after so many hours.
+    # old_nodes: {app1: 5e5a3d2e-6f0b-4a5c-9a54-0d3a6f3b8a11}
+    # stopped_hours: 336
+    # What prepare made for the time of the move alone.
+    # temporary: {servers: [relay], security_groups: [], key_pairs: [], apart: []}
+    # database_users: [migrate_marker]
+    # Public keys that go, by user.
+    # ssh_keys: {root: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAOWMvmtqSQFXUZxKwFx9yDZWZZbYOYzn9rwmLF move']}
+    # The last backup of the old side: a file on the host of one of its nodes; options of the dump program, and seconds.
+    # backup: {node: db2, path: /srv/backup/last.sql.gz, options: '', seconds: 3600}
+    # Further credentials that the report lists to be changed.
+    # rotate: [the mail relay's password]

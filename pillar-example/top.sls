@@ -1,4 +1,5 @@
-# Only the master-side minion of an orchestration (<master id>_master) may read the migration's secrets.
+# Only the master-side minion of an orchestration (<master id>_master) may read the migration's secrets. Put the id of your
+# master here, and no pattern: a minion that matched would read them too.
 base:
-  '*_master':
+  'salt.example.org_master':
     - migrate

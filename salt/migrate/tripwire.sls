@@ -7,6 +7,8 @@ tripwire-{{ minion }}:
     - tgt: {{ minion | tojson }}
     - tgt_type: list
     - sls: migrate.host.tripwire
+    # A run of states that is under way, at boot for example, is waited for.
+    - queue: True
     - pillar:
         tripwire: {{ watch | tojson }}
 {%- endfor %}

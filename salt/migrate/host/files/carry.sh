@@ -1,0 +1,221 @@
+#!/bin/bash
+# Carries a copy from one host to another, over TLS in which each side knows the other's certificate: of a running MariaDB
+# (`send` on the one, `receive` on the other), or of trees of files (`push` and `take`). A worker outlives whoever started
+# it; its lock says whether it lives.
+#
+#     carry.sh identity            this host's certificate; made once, the key never leaves
+#     carry.sh start JOB           begins to work as JOB/settings say, unless it works already or is done
+#     carry.sh status JOB [WAIT]   how it stands; with WAIT, once it has ended or so many seconds are over
+#     carry.sh reset JOB           ends the worker, and forgets how it ended
+#     carry.sh result JOB          what it found
+#     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files
+set -uo pipefail
+umask 077
+cd "$(dirname "$0")"
+here=$PWD
+verb=${1:-} job=${2:-}
+case $verb$job in *[!A-Za-z0-9._-]*) echo "carry: unfit name" >&2; exit 2 ;; esac
+
+say() { printf '%s %s\n' "$(date -u +%FT%TZ)" "$*"; }
+die() { say "$*"; printf '%s\n' "$*" >"$here/$job/words"; exit 1; }
+
+# What the server's own configuration says; the last word counts.
+configured() {
+    local found
+    found=$(my_print_defaults --defaults-file="$DEFAULTS_FILE" mysqld server mariadbd mariadb | sed -n "s/^--$1=//p" | tail -n1)
+    echo "${found:-$2}"
+}
+
+identity() {
+    if [ ! -s cert.pem ]; then
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=saltext-migrate-carry \
+            -keyout key.pem.new -out cert.pem.new 2>/dev/null || exit 1
+        mv key.pem.new key.pem && mv cert.pem.new cert.pem
+    fi
+    cat cert.pem
+}
+
+works() { [ -e "$job/lock" ] && ! flock --nonblock "$job/lock" true; }
+
+# A copy whose server was emptied since is none.
+emptied() { [ -e "$job/data" ] && [ ! -e "$(cat "$job/data")/saltext-migrate-seed" ]; }
+
+status() {
+    [ -d "$job" ] || { echo state=nothing; return; }
+    if [ -n "${1:-}" ] && [ -e "$job/lock" ]; then flock --wait "$1" "$job/lock" true; fi
+    if works; then echo state=working
+    elif [ -e "$job/done" ] && ! emptied; then echo state=done
+    elif [ -e "$job/started" ] && [ ! -e "$job/done" ]; then echo state=failed
+    else echo state=nothing; fi
+    [ ! -e "$job/position" ] || echo "position=$(cat "$job/position")"
+    [ ! -e "$job/words" ] || echo "words=$(tr '\n' ' ' <"$job/words")"
+}
+
+stop() {
+    works || return 0
+    # The worker leads a group of its own.
+    kill -TERM -- "-$(cat "$job/pid")" 2>/dev/null
+    flock --wait 10 "$job/lock" true || kill -KILL -- "-$(cat "$job/pid")" 2>/dev/null
+    flock --wait 10 "$job/lock" true
+}
+
+reset() {
+    stop || exit 1
+    rm -f "$job/started" "$job/done" "$job/words"
+}
+
+send() {
+    # A stream that ends early lacks its last file, and is refused over there.
+    nice -n 10 mariadb-backup --defaults-file="$DEFAULTS_FILE" --backup --stream=mbstream --target-dir="$here/$job/tmp" \
+        --user=root --socket="$(configured socket /run/mysqld/mysqld.sock)" --parallel=2 2>"$job/backup.log" |
+        socat -u STDIN "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+    local codes=("${PIPESTATUS[@]}")
+    [ "${codes[0]}" -eq 0 ] || die "mariadb-backup: $(grep -v ' 00000000 ' "$job/backup.log" | tail -n1)"
+    [ "${codes[1]}" -eq 0 ] || die "the way to $ADDRESS:$PORT: $(tail -n1 "$job/log")"
+}
+
+# Databases that no seed of ours brought.
+foreign() {
+    [ ! -e "$data/saltext-migrate-seed" ] || return 0
+    find "$data" -mindepth 1 -maxdepth 1 -type d ! -name mysql ! -name performance_schema ! -name sys ! -name test \
+        ! -name lost+found ! -name '#*' ! -name .saltext-migrate-seed -printf '%f '
+}
+
+receive() {
+    local data incoming owner
+    data=$(configured datadir /var/lib/mysql) incoming=$data/.saltext-migrate-seed
+    owner=$(stat -c %U:%G "$data") || die "there is no $data"
+    if [ ! -e "$job/clearing" ] && [ ! -e "$job/moving" ]; then
+        [ -z "$(foreign)" ] || die "$data holds databases that no seed brought: $(foreign)"
+        sh -c "$STOP" 9>&- || die "the server does not stop"
+        fetch
+        : >"$job/clearing"
+    fi
+    if [ -e "$job/clearing" ]; then
+        # An empty server's files, or what an earlier seed of ours left.
+        find "$data" -mindepth 1 -maxdepth 1 ! -name .saltext-migrate-seed ! -name lost+found -exec rm -rf {} +
+        mv "$job/clearing" "$job/moving"
+    fi
+    find "$incoming" -mindepth 1 -maxdepth 1 ! -name saltext-migrate-seed -exec mv -t "$data" {} + || die "moving into $data failed"
+    if [ -e "$incoming/saltext-migrate-seed" ]; then mv "$incoming/saltext-migrate-seed" "$data"; fi
+    rmdir "$incoming"
+    printf '%s' "$data" >"$job/data"
+    rm "$job/moving"
+    # Its lock is not the server's.
+    sh -c "$START" 9>&- || die "the server does not start"
+}
+
+fetch() {
+    rm -rf "$incoming"
+    mkdir "$incoming" || die "cannot write into $data"
+    socat -u "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,accept-timeout=600,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" STDOUT |
+        mbstream -x -C "$incoming"
+    local codes=("${PIPESTATUS[@]}")
+    [ "${codes[0]}" -eq 0 ] || die "receiving: $(tail -n1 "$job/log")"
+    [ "${codes[1]}" -eq 0 ] || die "the stream is broken"
+    # The last file of a backup: without it the stream ended early, at whatever point.
+    local info=$incoming/xtrabackup_info logged=$incoming/xtrabackup_binlog_info
+    [ -e "$info" ] || info=$incoming/mariadb_backup_info
+    [ -e "$logged" ] || logged=$incoming/mariadb_backup_binlog_info
+    [ -s "$info" ] || die "the stream ended early"
+    local theirs ours
+    theirs=$(sed -n 's/^server_version = \([0-9]*\.[0-9]*\).*/\1/p' "$info")
+    ours=$(mariadb-backup --version 2>&1 | sed -n 's/.*server \([0-9]*\.[0-9]*\).*/\1/p')
+    [ "$theirs" = "$ours" ] || die "a copy of MariaDB $theirs, and mariadb-backup of $ours here: install the same series"
+    mariadb-backup --prepare --target-dir="$incoming" >"$job/backup.log" 2>&1 ||
+        die "mariadb-backup --prepare: $(tail -n1 "$job/backup.log")"
+    cut -f3 "$logged" 2>/dev/null | head -n1 >"$job/position"
+    cp "$job/position" "$incoming/saltext-migrate-seed"
+    chown -R "$owner" "$incoming"
+}
+
+# -- trees of files
+
+patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
+
+push() {
+    local path number=0
+    export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+    while IFS= read -r path; do
+        number=$((number + 1))
+        [ -e "$path" ] || continue
+        # Anchored patterns are paths of this host; rsync counts from the tree.
+        patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
+        rsync -aHAXS --numeric-ids --delete ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
+            "$path/" "rsync://$ADDRESS/tree$number/" || die "rsync of $path: $(tail -n1 "$job/log")"
+    done <<<"$PATHS"
+}
+
+take() {
+    local path number=0
+    {
+        # Without a root of its own it would cut the first slash off links.
+        printf 'use chroot = yes\nuid = 0\ngid = 0\nread only = no\nmunge symlinks = no\nreverse lookup = no\n'
+        while IFS= read -r path; do
+            number=$((number + 1))
+            mkdir -p "$path"
+            printf '[tree%s]\npath = %s\n' "$number" "$path"
+        done <<<"$PATHS"
+    } >"$job/rsyncd.conf"
+    socat "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,fork,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" \
+        "EXEC:rsync --server --daemon --config=$here/$job/rsyncd.conf ."
+}
+
+# What a copy must keep: kind, mode, owners, links, extended attributes, contents; times are rsync's own affair.
+entries() {
+    local skip=() pattern
+    while IFS= read -r pattern; do
+        case $pattern in /*) skip+=(-path "$pattern" -prune -o) ;; *) skip+=(-name "$pattern" -prune -o) ;; esac
+    done < <(patterns)
+    (
+        cd "$1" || exit 0
+        find "$PWD" "${skip[@]}" -printf '%y %m %U:%G %l %P\n' | sort
+        find "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | sort -z | xargs -0r b3sum
+        find "$PWD" "${skip[@]}" ! -type l -print0 | sed -z "s,^$PWD,.," | sort -z | xargs -0r getfattr -hd -m- -- 2>/dev/null
+    )
+}
+
+manifest() {
+    local path list
+    list=$(mktemp)
+    while IFS= read -r path; do
+        if [ -d "$path" ]; then
+            entries "$path" >"$list"
+            echo "tree=$(b3sum <"$list" | cut -c1-64) $(grep -cE '^[0-9a-f]{64}  ' "$list") $path"
+        else
+            echo "tree=absent 0 $path"
+        fi
+    done <<<"$PATHS"
+    rm "$list"
+}
+
+work() {
+    exec 9>"$job/lock"
+    flock --nonblock 9 || exit 0
+    echo $$ >"$job/pid"
+    rm -f "$job/words"
+    : >"$job/started"
+    # shellcheck source=/dev/null
+    . "$job/settings"
+    # shellcheck source=/dev/null
+    [ ! -e "$here/restore.sh" ] || . "$here/restore.sh"
+    "$ROLE"
+    : >"$job/done"
+}
+
+case $verb in
+identity) identity ;;
+start)
+    if works || [ -e "$job/done" ]; then exit 0; fi
+    rm -f "$job/started"
+    setsid --fork "$here/$(basename "$0")" work "$job" </dev/null >>"$job/log" 2>&1
+    # Once it has the lock it is seen.
+    for _ in $(seq 100); do [ ! -e "$job/started" ] || break; sleep 0.05; done
+    ;;
+work) work ;;
+status) status "${3:-}" ;;
+reset) reset ;;
+result) cat "$job/result" ;;
+manifest) manifest ;;
+*) echo "carry: identity, start, status, reset, result or manifest" >&2; exit 2 ;;
+esac

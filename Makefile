@@ -1,4 +1,5 @@
 # make demo   the whole story on this machine: installs what it needs, and ends with the report
+# make chaos  breaks whatever can break, and judges what came of it
 # make test   installs what it needs, and runs every test
 # make        lists everything
 
@@ -13,7 +14,7 @@ PYTHON := $(VENV)/python
 WHEEL_SOURCES := $(shell find src Cargo.toml Cargo.lock pyproject.toml README.md \
     -not -name '*.so' -not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help setup wheel check check-python check-rust test demo bench bench-addresses lab-up lab-down clean
+.PHONY: help setup wheel check check-python check-rust test chaos demo bench bench-addresses bench-checksums lab-up lab-down clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -49,6 +50,9 @@ check-rust:
 test: check  ## every test; the lab part needs root
 	@tests/run.sh test
 
+chaos: wheel  ## whatever can fail, at every moment, flip and revert; target/chaos/report.json (an hour at most, root)
+	@tests/run.sh chaos
+
 demo: wheel  ## cut a whole site over, on this machine (root only)
 	@[ "$$(id -u)" = 0 ] || { echo "the demo needs root: namespaces, mounts and cgroups" >&2; exit 1; }
 	@tests/run.sh demo
@@ -58,6 +62,9 @@ bench: wheel  ## the window beside that of a fixed script, in 15 interleaved pai
 
 bench-addresses: wheel  ## the search for old addresses beside ripgrep, on 1 GB (needs rg)
 	@$(PYTHON) -m tests.bench.addresses
+
+bench-checksums: wheel  ## the comparison of data beside pt-table-checksum (needs percona-toolkit)
+	@$(PYTHON) -m tests.bench.checksums
 
 lab-up: wheel  ## bring the two clouds up, to play with (python -m tests.lab shell HOST)
 	@$(PYTHON) -m tests.lab up

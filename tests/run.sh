@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs all tests, or the demo, and leaves nothing behind: also after Ctrl-C, after SIGTERM and after a failure.
 #
-#     tests/run.sh test | demo
+#     tests/run.sh test | chaos | demo
 #
 # The tests' last line counts all of them: `N passed, N failed, N skipped`.
 set -uo pipefail
@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 LAB=/var/lib/saltext-migrate-lab
 python=target/venv/bin/python
 log=$(mktemp)
-child=
+beside_log=$(mktemp)
+children=()
 in_lab=
 passed=0 failed=0 skipped=0
 
@@ -21,15 +22,15 @@ say() { echo "==> $*"; }
 stop() {
     trap '' INT TERM
     say "stopping; what is running is given a minute to tidy up"
-    if [ -n "$child" ]; then
-        # As Ctrl-C, for Python then unwinds.
-        kill -INT -- "-$child" 2>/dev/null
+    # As Ctrl-C, for Python then unwinds.
+    for child in "${children[@]}"; do kill -INT -- "-$child" 2>/dev/null; done
+    for child in "${children[@]}"; do
         for _ in $(seq 600); do
             kill -0 -- "-$child" 2>/dev/null || break
             sleep 0.1
         done
         kill -KILL -- "-$child" 2>/dev/null
-    fi
+    done
     exit "$1"
 }
 
@@ -40,7 +41,7 @@ end() {
         # Whoever holds the lock has a lab of their own up, and theirs is not ours to take down.
         flock --nonblock "$LAB/lock" "$python" -m tests.lab down </dev/null || true
     fi
-    rm -f "$log"
+    rm -f "$log" "$beside_log"
     exit $code
 }
 
@@ -51,21 +52,46 @@ trap end EXIT
 # Runs a command as a group of its own, with what it prints kept for counting.
 run() {
     "$@" </dev/null > >(tee -i "$log") 2>&1 &
-    child=$!
-    wait "$child"
+    children=($!)
+    wait "$!"
     local code=$?
-    child=
+    children=()
     # What is still in the pipe.
     sleep 0.1
-    count
+    count "$log"
+    return $code
+}
+
+# Runs pytest twice at a time, for most tests wait for servers: on the files named, and on all others of the folders.
+# What the first prints comes when the second has ended.
+run_in_two() {
+    local folders=$1 code beside_code file others=()
+    shift
+    for file in "$@"; do others+=("--ignore=$file"); done
+    "$python" -m pytest "$@" </dev/null >"$beside_log" 2>&1 &
+    local beside=$!
+    children=("$beside")
+    # shellcheck disable=SC2086
+    "$python" -m pytest "${others[@]}" $folders </dev/null > >(tee -i "$log") 2>&1 &
+    children+=("$!")
+    wait "$!"
+    code=$?
+    wait "$beside"
+    beside_code=$?
+    children=()
+    sleep 0.1
+    cat "$beside_log"
+    count "$log"
+    count "$beside_log"
+    [ $code -ne 0 ] || code=$beside_code
     return $code
 }
 
 # Adds up the closing lines of pytest and of cargo test.
 count() {
     local pytest cargo
-    pytest=$(grep -aE '^=+ .* in [0-9.]+s.* =+' "$log" | tail -n1)
-    cargo=$(grep -a '^test result: ' "$log")
+    pytest=$(grep -aE '^=+ .* in [0-9.]+s.* =+' "$1" | tail -n1)
+    cargo=$(grep -a '^test result: ' "$1")
     sum() { grep -oE "[0-9]+ $1" <<<"$pytest"$'\n'"$cargo" | awk '{n += $1} END {print n + 0}'; }
     passed=$((passed + $(sum passed)))
     failed=$((failed + $(sum failed) + $(sum errors?)))
@@ -83,7 +109,7 @@ finish() {
 stage() {
     say "$1"
     shift
-    run "$@" || finish $?
+    "$@" || finish $?
 }
 
 kept() { [ -f "$LAB/run/site.json" ] && grep -q '"keep": true' "$LAB/run/site.json"; }
@@ -94,15 +120,24 @@ test)
         echo "the lab is up, and the tests need it for themselves: make lab-down" >&2
         finish 1
     fi
-    stage "the engine's own tests (no Python, no server)" cargo test --quiet --locked
-    stage "the wheel" make --silent wheel
-    folders=()
-    for folder in unit contract functional; do [ -d "tests/$folder" ] && folders+=("tests/$folder"); done
-    stage "unit, contract and functional tests" "$python" -m pytest "${folders[@]}"
+    stage "the engine's own tests (no Python, no server)" run cargo test --quiet --locked
+    stage "the wheel" run make --silent wheel
+    stage "unit, contract and functional tests, two at a time" run_in_two "tests/unit tests/contract tests/functional" \
+        tests/functional/test_{plane,prepare,prepare_access,prepare_salt,two_masters,cleanup,cleanup_salt,seeding}.py \
+        tests/functional/test_{deployment,salt_versions,kinds,mysql,tls,testing}.py
     in_lab=1
-    stage "the lab: two clouds on this machine (root only)" "$python" -m pytest -m lab tests/lab_tests
+    stage "the lab: two clouds on this machine (root only)" run "$python" -m pytest -m lab tests/lab_tests
     in_lab=
     finish 0
+    ;;
+chaos)
+    if kept; then
+        echo "the lab is up, and the fault matrix needs it for itself: make lab-down" >&2
+        exit 1
+    fi
+    in_lab=1
+    say "the fault matrix; its report is target/chaos/report.json"
+    run "$python" -m tests.chaos || exit $?
     ;;
 demo)
     if kept; then
@@ -114,7 +149,7 @@ demo)
     run "$python" -m tests.demo || exit $?
     ;;
 *)
-    echo "usage: tests/run.sh test | demo" >&2
+    echo "usage: tests/run.sh test | chaos | demo" >&2
     exit 2
     ;;
 esac

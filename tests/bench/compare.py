@@ -2,6 +2,7 @@
 
     python -m tests.bench.compare --pairs 20                         # the reference with itself
     python -m tests.bench.compare --pairs 20 --product migrate.flip  # salt-run migrate.flip
+    python -m tests.bench.compare --pairs 20 --product migrate.flip --kind mysql-9 --period 4
 
 Every flip starts from the freshly reset chain; who goes first alternates from pair to pair.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.kinds import KINDS
 from tests.lab.loopback import Chain
 from tests.lab.salt import SaltMaster
 from tests.lab.window import Window
@@ -80,11 +82,13 @@ def product(master: SaltMaster, function: str, ready: Sequence[str] = ()) -> Con
     return Contestant("product", lambda: _run(master.command(*function.split())), prepare)
 
 
-def measure(chain: Chain, contestant: Contestant, calm: float = 0.5) -> tuple[float, float]:
+def measure(
+    chain: Chain, contestant: Contestant, period: float = 0.0016, calm: float = 0.5
+) -> tuple[float, float]:
     """Returns the window in milliseconds, and the attempts a second of the slower side."""
     chain.reset()
     contestant.ready()
-    with Window(chain) as window:
+    with Window(chain, period=period) as window:
         time.sleep(calm)
         contestant.flip()
         time.sleep(calm / 2)
@@ -95,12 +99,14 @@ def measure(chain: Chain, contestant: Contestant, calm: float = 0.5) -> tuple[fl
     return window.blocked_ms(), min(window.attempts_per_second().values())
 
 
-def compare(chain: Chain, first: Contestant, second: Contestant, pairs: int) -> Comparison:
-    """Runs the pairs."""
+def compare(
+    chain: Chain, first: Contestant, second: Contestant, pairs: int, period: float
+) -> Comparison:
+    """Runs the pairs; each of two writers writes once a `period` seconds."""
     comparison = Comparison((first.name, second.name))
     for number in range(pairs):
         order = (first, second) if number % 2 == 0 else (second, first)
-        measured = [measure(chain, contestant) for contestant in order]
+        measured = [measure(chain, contestant, period) for contestant in order]
         comparison.attempts_per_second += [rate for _, rate in measured]
         windows = [window for window, _ in measured]
         here, there = windows if number % 2 == 0 else reversed(windows)
@@ -131,16 +137,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--product", help="runner function with arguments, such as migrate.flip")
+    parser.add_argument(
+        "--kind", choices=KINDS, default="mariadb-10.11", help="what the servers are"
+    )
+    parser.add_argument(
+        "--period",
+        type=float,
+        default=1.6,
+        help="milliseconds between two writes of one writer, where a chain carries no more",
+    )
     parser.add_argument("--ready", action="append", default=[], help="runner functions before it")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        chain = stack.enter_context(Chain(state))
+        chain = stack.enter_context(Chain(state, kinds=KINDS[arguments.kind]))
         challenger = Contestant("again", reference(chain).flip)
         if arguments.product:
-            master = stack.enter_context(SaltMaster(chain.pillar()))
+            # The drain that users have: without it the fence comes while minions still put the notice away.
+            pillar = chain.pillar()
+            del pillar["notice"]["drain"]
+            master = stack.enter_context(SaltMaster(pillar))
             challenger = product(master, arguments.product, arguments.ready)
-        print(compare(chain, challenger, reference(chain), arguments.pairs))
+        period = arguments.period / 1000
+        print(compare(chain, challenger, reference(chain), arguments.pairs, period))
 
 
 if __name__ == "__main__":

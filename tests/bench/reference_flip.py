@@ -12,11 +12,54 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pymysql
 from pymysql.constants import CLIENT
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a family of servers says in its own words."""
+
+    position: str
+    fence: str
+    open: str
+    wait: str
+    forget: str
+    stop: str
+    start: str
+    follow: str
+    demote: str
+
+
+MARIADB = Words(
+    position="SELECT @@gtid_binlog_pos",
+    fence="SET GLOBAL read_only=1",
+    open="SET GLOBAL read_only=0",
+    wait="SELECT MASTER_GTID_WAIT('{}', 5)",
+    forget="STOP SLAVE; RESET SLAVE ALL",
+    stop="STOP SLAVE",
+    start="START SLAVE",
+    follow="CHANGE MASTER TO MASTER_HOST='{host}', MASTER_PORT={port}, MASTER_USER='{user}',"
+    " MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1",
+    demote=", MASTER_DEMOTE_TO_SLAVE=1",
+)
+MYSQL = Words(
+    position="SELECT @@global.gtid_executed",
+    fence="SET GLOBAL super_read_only=1",
+    open="SET GLOBAL read_only=0",
+    wait="SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 5)",
+    forget="STOP REPLICA; RESET REPLICA ALL",
+    stop="STOP REPLICA",
+    start="START REPLICA",
+    follow="CHANGE REPLICATION SOURCE TO SOURCE_HOST='{host}', SOURCE_PORT={port}, SOURCE_USER='{user}',"
+    " SOURCE_PASSWORD='{password}', SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1,"
+    " GET_SOURCE_PUBLIC_KEY=1",
+    demote="",
+)
 
 
 class Server:
@@ -56,6 +99,7 @@ class Script:
         self._relay = Server(new["relay"]["private"], self._databases)
         self._new = Server(new["db1"]["private"], self._databases)
         self._new_replica = Server(new["db2"]["private"], self._databases)
+        self._words = MARIADB if "MariaDB" in self._old.act("SELECT VERSION()") else MYSQL
 
     def flip(self) -> None:
         """Old to new."""
@@ -75,26 +119,28 @@ class Script:
     def _transfer(self, source: Server, target: Server) -> str:
         # Warm: every statement of the window once, and never a fence in the middle of a backlog.
         for _ in range(20):
-            self._wait(target, source.act("SELECT @@gtid_binlog_pos"))
-        position = source.act("SET GLOBAL read_only=1; SELECT @@gtid_binlog_pos")
+            self._wait(target, source.act(self._words.position))
+        position = source.act(f"{self._words.fence}; {self._words.position}")
         self._wait(target, position)
-        target.act("SET GLOBAL read_only=0")
+        target.act(self._words.open)
         # The window is over.
-        target.act("STOP SLAVE; RESET SLAVE ALL")
-        return position
+        target.act(self._words.forget)
+        return str(position)
 
     def _wait(self, server: Server, position: str) -> None:
-        if server.act(f"SELECT MASTER_GTID_WAIT('{position}', 5)") != 0:
+        if server.act(self._words.wait.format(position)) != 0:
             raise SystemExit(f"{server.address} did not reach {position}")
 
     def _point(self, replica: Server, source: Server, demote: bool = False) -> None:
         account = self._databases["accounts"]["replication"]
-        replica.act(
-            f"STOP SLAVE; CHANGE MASTER TO MASTER_HOST='{source.address}',"
-            f" MASTER_PORT={self._databases['port']}, MASTER_USER='{account['user']}',"
-            f" MASTER_PASSWORD='{account['password']}', MASTER_USE_GTID=slave_pos,"
-            f" MASTER_CONNECT_RETRY=1{', MASTER_DEMOTE_TO_SLAVE=1' if demote else ''}; START SLAVE"
+        words = self._words
+        follow = words.follow.format(
+            host=source.address,
+            port=self._databases["port"],
+            user=account["user"],
+            password=account["password"],
         )
+        replica.act(f"{words.stop}; {follow}{words.demote if demote else ''}; {words.start}")
 
 
 def main() -> None:

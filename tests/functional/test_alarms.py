@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,28 +24,41 @@ class Bus:
 
     def __init__(self, master: SaltMaster) -> None:
         command = master.command("state.event", "migrate/*", "quiet=False")
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._heard = b""
+
+    def _lines(self, seconds: float, missing: str) -> Iterator[str]:
+        """Yields lines until the time is over, which is a failure."""
+        until = time.monotonic() + seconds
+        stream = self._process.stdout
+        while True:
+            while b"\n" in self._heard:
+                line, _, self._heard = self._heard.partition(b"\n")
+                yield line.decode()
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+            assert ready, f"{missing} did not come within {seconds} s"
+            # Past the stream's own buffer, for what is read ahead cannot be waited for.
+            read = os.read(stream.fileno(), 65536)
+            assert read, "the bus ended"
+            self._heard += read
 
     def wait(self, tag: str, words: str, seconds: float = SECONDS) -> float:
         """Waits for an event, and returns how long it took."""
         began = time.monotonic()
-        for line in self._process.stdout:
+        for line in self._lines(seconds, f"{tag} {words}"):
             name, _, text = line.partition("\t")
             if name == tag and words in json.loads(text)["alarm"]:
                 return time.monotonic() - began
-            assert time.monotonic() - began < seconds, f"{tag} {words} did not come"
-        raise AssertionError("the bus ended")
+        raise AssertionError("unreachable")
 
     def until(self, ending: str, seconds: float = 60) -> list[str]:
         """Returns the tags of all events up to the first that ends so."""
         tags: list[str] = []
-        began = time.monotonic()
-        for line in self._process.stdout:
+        for line in self._lines(seconds, ending):
             tags.append(line.partition("\t")[0])
             if tags[-1].endswith(ending):
                 return tags
-            assert time.monotonic() - began < seconds, tags
-        raise AssertionError("the bus ended")
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         self._process.terminate()

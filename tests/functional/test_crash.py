@@ -1,4 +1,4 @@
-"""The three generic tests of every phase, on real servers: set twice, fail anywhere, die anywhere."""
+"""The three generic tests of flip and revert, on real servers: set twice, fail anywhere, die anywhere."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.lab import direct, world
+from tests.lab import direct, sabotage, world
 from tests.lab.direct import Done
 from tests.lab.loopback import Chain
+from tests.lab.sabotage import KILLED
 from tests.lab.salt import SaltMaster
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
 
-KILLED = -9
-# These records are on disk before anything rests on them; a power cut may take those behind.
-DURABLE = {"begun", "started", "aborting", "finished"}
 PRIMARY = {"flip": "new-db1", "revert": "old-db1"}
 # Enough to lose something, and little enough to leave the processors to what is tested.
 GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
@@ -50,15 +48,7 @@ class Site:
 
     def journal(self) -> Path:
         """Returns the journal of the latest run."""
-        runs = (self.chain.state / "migrate" / "runs").glob("*.jsonl")
-        return max(runs, key=lambda path: path.stat().st_mtime_ns)
-
-    def lose_what_was_not_synced(self) -> None:
-        """Cuts the journal behind its last durable record, as a power cut may."""
-        lines = self.journal().read_text().splitlines(keepends=True)
-        while json.loads(lines[-1])["record"] not in DURABLE:
-            lines.pop()
-        self.journal().write_text("".join(lines))
+        return sabotage.journal(self.pillar)
 
     def is_there(self, phase: str) -> None:
         """Asserts that a phase is done: its primary serves, and its own plan is empty."""
@@ -159,7 +149,7 @@ def test_a_step_set_twice_is_set_once_so_a_power_cut_anywhere_is_no_harm(site: S
     ends: dict[str, world.World] = {}
     for phase, number in _records(site, odd="revert", even="flip"):
         if site.apply(phase, f"crash-after:{number}").rc == KILLED:
-            site.lose_what_was_not_synced()
+            sabotage.lose_what_was_not_synced(site.journal())
             again = site.apply(phase)
             assert again.verdict in ("done", "unchanged"), (number, phase, again.problem)
         assert world.look(site.chain) == ends.setdefault(phase, world.look(site.chain))

@@ -6,6 +6,8 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,13 +20,11 @@ from tests.lab.loopback import Chain
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
 
-FENCE = b"SET GLOBAL read_only=1"
-PROMOTE = b"SET state='promote'"
-DECIDE = b"SET state='unfence', decided=NOW(6) WHERE run="
-LIFT = b"ON DUPLICATE KEY UPDATE state='lifted'"
+FENCE, PROMOTE, DECIDE, LIFT = "FENCE", "PROMOTE", "DECIDE", "LIFT"
 # Where each statement goes.
 SERVER = {FENCE: "old-db1", PROMOTE: "new-db1", DECIDE: "new-db1", LIFT: "old-db1"}
 NAMES = {FENCE: "fence", PROMOTE: "promotion", DECIDE: "decision to go back", LIFT: "unfence"}
+KINDS = pytest.mark.parametrize("site", ["MariaDB", "MySQL"], indirect=True)
 GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
 
 
@@ -35,7 +35,12 @@ class Site:
         self.chain, self._wires = chain, wires
         self.pillar = chain.pillar()
 
-    def wire(self, statement: bytes, **deadlines: int) -> Cut:
+    def words(self, statement: str) -> bytes:
+        """What of a statement is seen on the wire."""
+        words: bytes = getattr(self.chain.old, statement)
+        return words
+
+    def wire(self, statement: str, **deadlines: int) -> Cut:
         """Puts a forwarder before the server to which a statement goes."""
         cut = self._wires.enter_context(Cut(self.chain, SERVER[statement]))
         self.pillar = cut.pillar(self.pillar)
@@ -52,27 +57,49 @@ class Site:
 
 
 @pytest.fixture
-def site(fresh_chain: Chain) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """The site under a watch and a writer; afterwards nothing may be lost, doubled or apart."""
+    kind = getattr(request, "param", "MariaDB")
+    chain = request.getfixturevalue("mysql" if kind == "MySQL" else "fresh_chain")
     with contextlib.ExitStack() as wires:
-        site = Site(fresh_chain, wires)
-        with Watch(fresh_chain), Writer(fresh_chain, **GENTLE) as writer:
+        site = Site(chain, wires)
+        with Watch(chain), Writer(chain, **GENTLE) as writer:
             yield site
-        verdict = judge(fresh_chain, writer.results)
+        verdict = judge(chain, writer.results)
         assert (verdict.lost, verdict.duplicated) == ([], [])
-        fresh_chain.settle()
-        assert len(set(fresh_chain.checksums().values())) == 1
+        chain.settle()
+        assert len(set(chain.checksums().values())) == 1
+
+
+def test_nothing_is_shown_while_people_wait_and_everything_after(site: Site) -> None:
+    cut = site.wire(PROMOTE)
+    cut.hold(site.words(PROMOTE))
+    flip = direct.Command(site.pillar, "apply", phase="flip")
+    reader = threading.Thread(target=flip.until, args=("committed",))
+    reader.start()
+    assert cut.passed.wait(20)
+    time.sleep(0.2)
+    released = time.time()
+    cut.release()
+    reader.join(20)
+    done = flip.wait()
+    assert done.verdict == "done", done.problem
+    times = {(event["happening"], event["step"]): event for event in done.events}
+    assert times["started", "caught-up"]["shown"] < released
+    for event in (times["done", "caught-up"], times["started", "fence"], times["done", "fence"]):
+        assert event["at"] < released < event["shown"]
 
 
 @pytest.mark.parametrize("reply", [False, True], ids=["it is late", "its answer is late"])
 @pytest.mark.parametrize("statement", [FENCE, PROMOTE], ids=NAMES.get)
 @pytest.mark.parametrize("fate", ["wakes up", "is dead"])
+@KINDS
 def test_a_controller_that_is_overruled_harms_nobody(
-    site: Site, statement: bytes, reply: bool, fate: str
+    site: Site, statement: str, reply: bool, fate: str
 ) -> None:
     # The guard acts on a fence that outlives its time, or on the death of the process.
     cut = site.wire(statement, window=600 if fate == "wakes up" else 60_000)
-    cut.hold(statement, reply=reply)
+    cut.hold(site.words(statement), reply=reply)
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
@@ -100,13 +127,14 @@ def test_a_controller_that_is_overruled_harms_nobody(
 
 
 @pytest.mark.parametrize("reply", [False, True], ids=["it is lost", "its answer is lost"])
+@KINDS
 @pytest.mark.parametrize("statement", [FENCE, PROMOTE], ids=NAMES.get)
 def test_what_is_lost_on_the_way_there_is_found_out_and_not_guessed(
-    site: Site, statement: bytes, reply: bool
+    site: Site, statement: str, reply: bool
 ) -> None:
     cut = site.wire(statement)
     before = world.look(site.chain)
-    cut.at(statement, reply=reply)
+    cut.at(site.words(statement), reply=reply)
     done = site.run("apply", phase="flip")
     assert cut.cuts == 1
     if statement == PROMOTE and reply:
@@ -121,11 +149,11 @@ def test_what_is_lost_on_the_way_there_is_found_out_and_not_guessed(
 @pytest.mark.parametrize("reply", [False, True], ids=["it is lost", "its answer is lost"])
 @pytest.mark.parametrize("statement", [DECIDE, LIFT], ids=NAMES.get)
 def test_what_is_lost_on_the_way_back_is_done_again(
-    site: Site, statement: bytes, reply: bool
+    site: Site, statement: str, reply: bool
 ) -> None:
     cut = site.wire(statement)
     before = world.look(site.chain)
-    cut.at(statement, reply=reply)
+    cut.at(site.words(statement), reply=reply)
     done = site.run("apply", "fail-before:promotion", phase="flip")
     assert cut.cuts == 1
     assert done.verdict == "aborted", done.problem
@@ -148,7 +176,7 @@ def test_a_run_that_died_is_left_alone_by_the_guard_of_another_process(site: Sit
 def test_nothing_is_unfenced_while_the_decision_cannot_be_seen(site: Site) -> None:
     """The target is gone with a promotion on its way: better two closed primaries than two open ones."""
     cut = site.wire(PROMOTE, abort=1500)
-    cut.hold(PROMOTE)
+    cut.hold(site.words(PROMOTE))
     run = direct.Command(site.pillar, "apply", phase="flip")
     assert cut.passed.wait(30)
     site.chain.new.pause()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.lab import direct, world
+from tests.lab.cut import Cut
 from tests.lab.direct import Done
 from tests.lab.edge.standin import Edge
 from tests.lab.loopback import Chain
@@ -103,6 +104,13 @@ class Site:
     def serves(self, side: str) -> bool:
         return all(self.served(name) == [side, side] for name in SERVICES)
 
+    def comes_to_serve(self, side: str) -> None:
+        """Waits: the API's answer is not yet the edge's, points of presence follow when they can."""
+        deadline = time.monotonic() + 20
+        while not self.serves(side):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Edge]:
@@ -126,11 +134,7 @@ def site(fresh_chain: Chain, edge: Edge, origins: int) -> Iterator[Site]:
     edge.settings(spread=[0, 0])
     site = Site(fresh_chain, edge, origins)
     try:
-        # The API's answer is not yet the edge's: points of presence follow when they can.
-        deadline = time.monotonic() + 20
-        while not site.serves("old"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        site.comes_to_serve("old")
         edge.settings(spread=[0, 120])
         edge.clear_log()
         yield site
@@ -226,16 +230,22 @@ def test_points_of_presence_that_do_not_follow_in_time_send_everybody_back(site:
 
 
 def test_a_version_that_somebody_activated_in_between_is_left_alone(site: Site) -> None:
-    command = direct.Command(site.pillar, "apply", phase="flip")
-    command.until("done", "edge.docs.staged")
-    foreign = site.edge.point_backend(site.ids["docs"], "store", weight=2)
-    site.edge.activate(site.ids["docs"], foreign)
-    done = command.wait()
+    with Cut(site.chain, "new-db1") as cut:
+        # The flip stands still between the staging and the window.
+        cut.hold(b"INTO saltext_migrate.decision")
+        command = direct.Command(cut.pillar(site.pillar), "apply", phase="flip")
+        command.until("done", "edge.docs.staged")
+        assert cut.passed.wait(20)
+        foreign = site.edge.point_backend(site.ids["docs"], "store", weight=2)
+        site.edge.activate(site.ids["docs"], foreign)
+        cut.release()
+        done = command.wait()
     assert done.verdict == "aborted", done.problem
     assert done.problem["kind"] == "drift"
     assert str(foreign) in done.problem["message"]
     assert site.active()["docs"] == foreign
-    assert site.serves("old")
+    # Theirs, which nobody proved.
+    site.comes_to_serve("old")
 
 
 def test_an_address_that_no_node_owns_is_found_before_anybody_is_bothered(site: Site) -> None:

@@ -12,7 +12,9 @@ import pymysql
 import pytest
 from pymysql.err import OperationalError
 
+from tests.chaos.mending import seed_anew
 from tests.lab import direct, world
+from tests.lab.cut import Cut
 from tests.lab.loopback import Chain
 from tests.lab.writer import Writer, judge
 
@@ -101,14 +103,18 @@ def test_whoever_holds_the_fence_up_too_long_ends_the_flip_and_nobody_stays_fenc
             somebody.query(work)
 
     holder = threading.Thread(target=hold, daemon=True)
-    command = direct.Command(pillar(fresh_chain, fence=500), "apply", phase="flip")
-    command.until("done", "caught-up")
+    site = pillar(fresh_chain, fence=500)
+    # After the checks, which would have found it, and before the fence.
+    site["notice"]["drain"] = 300
+    command = direct.Command(site, "apply", phase="flip")
+    command.until("started", "drained")
     holder.start()
     done = command.wait()
     assert done.verdict == "aborted", done.problem
     assert done.problem["kind"] == "deadline"
     assert "held it up" in done.problem["message"]
-    assert "promotion" not in done.happened("started")
+    assert done.happened("started")[-1] == "fence"
+    assert done.happened("failed") == ["fence"]
     holder.join(10)
     assert world.look(fresh_chain) == before
     assert fresh_chain.serving() is fresh_chain.old
@@ -137,8 +143,12 @@ def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
     fresh_chain: Chain,
 ) -> None:
     site = fresh_chain.pillar()
+    # It has the domain that it began with, for as long as it lives.
+    early = fresh_chain.old.root()
     with Writer(fresh_chain, threads=1) as writer:
         assert direct.run(site, "apply", phase="flip").verdict == "done"
+        with pytest.raises(pymysql.err.MySQLError):
+            early.query("FLUSH TABLES")
         for statement in (
             "FLUSH TABLES",
             "FLUSH STATUS",
@@ -160,6 +170,64 @@ def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
     assert (verdict.lost, verdict.duplicated) == ([], [])
     fresh_chain.settle()
     assert len(set(fresh_chain.checksums().values())) == 1
+
+
+def test_sessions_of_before_end_though_the_run_died_before_it_knew_them(fresh_chain: Chain) -> None:
+    early = fresh_chain.old.root()
+    with Cut(fresh_chain, "old-db1") as cut:
+        site = cut.pillar(fresh_chain.pillar())
+        # The other domain is set, and nobody hears of it.
+        cut.hold(b"SET GLOBAL gtid_domain_id=", reply=True)
+        command = direct.Command(site, "apply", phase="flip")
+        assert cut.passed.wait(30)
+        command.process.kill()
+        command.wait()
+        assert direct.run(site, "apply", phase="flip").verdict == "done"
+        with pytest.raises(pymysql.err.MySQLError):
+            early.query("FLUSH TABLES")
+
+
+def test_a_flush_between_the_fence_and_the_end_keeps_the_flip_and_says_how_the_way_back_is_mended(
+    fresh_chain: Chain,
+) -> None:
+    old, new = fresh_chain.old, fresh_chain.new
+    with Cut(fresh_chain, "new-db1") as cut:
+        site = cut.pillar(fresh_chain.pillar())
+        cut.hold(b"SET state='promote'", reply=True)
+        command = direct.Command(site, "apply", phase="flip")
+        assert cut.passed.wait(30)
+        until = time.monotonic() + 5
+        while world.writable(fresh_chain) != ["new-db1"]:
+            assert time.monotonic() < until
+        # Somebody is served already, so that the place in the history is taken.
+        new.run(ROW.format(1))
+        old.run("FLUSH TABLES")
+        cut.release()
+        done = command.wait()
+        assert (done.verdict, done.problem["kind"]) == ("stopped", "apart"), done.problem
+        assert f"0-{old.server_id}-" in done.problem["message"]
+        assert "seed old-db1 and those below it anew from new-db1" in done.problem["hint"]
+        # All else is done, and people work.
+        assert world.writable(fresh_chain) == ["new-db1"]
+        assert not fresh_chain.notice_path("new").exists()
+        assert {"role-at-boot.new-db1", "domain.old-db1", "source.new-db1"} <= set(
+            done.happened("done")
+        )
+        assert any("was not finished" in alarm for alarm in alarms(site))
+        again = direct.run(site, "apply", phase="flip")
+        assert again.problem["kind"] == "apart"
+        seed_anew(fresh_chain, old)
+        assert direct.run(site, "apply", phase="flip").verdict == "done"
+        assert alarms(site) == []
+        assert direct.run(site, "apply", phase="revert").verdict == "done"
+        fresh_chain.settle()
+        assert len(set(fresh_chain.checksums().values())) == 1
+        assert world.rows(fresh_chain) == {1}
+
+
+def alarms(site: dict[str, Any]) -> list[str]:
+    """What the status is alarmed about."""
+    return list(direct.run(site, "status").answer["alarms"])
 
 
 def test_a_way_back_lifts_only_the_fence_of_its_own_run(fresh_chain: Chain) -> None:

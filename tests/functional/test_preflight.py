@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab import direct, world
+from tests.lab.cut import Cut
 from tests.lab.loopback import Chain
 
 # server, what is done to it, what takes it back, who is named, the finding, whether it blocks
@@ -167,6 +172,106 @@ def test_who_may_write_past_the_fence_and_is_connected_is_named(
     )
 
 
+def test_a_tool_that_moves_primaries_is_named_by_its_account(fresh_chain: Chain) -> None:
+    fresh_chain.old.run("CREATE USER orchestrator IDENTIFIED BY 'x'")
+    fresh_chain.settle()
+    found = findings(fresh_chain.pillar())
+    assert has(found, "old-db1", "orchestrator has an account: a tool that may move", False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root")
+def test_a_journal_without_room_is_named_and_can_be_taken_on(
+    fresh_chain: Chain, tmp_path: Path
+) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["state_dir"] = str(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(tmp_path)], check=True)
+    try:
+        done = direct.run(pillar, "plan", phase="flip")
+        (room,) = [one for one in done.answer["findings"] if one["topic"] == "room"]
+        assert room["subject"] == "controller" and "MiB are free under" in room["found"]
+        assert (room["blocking"], room["forceable"]) == (True, True)
+        forced = direct.run(
+            pillar, "apply", phase="flip", force=room["id"], reason="a megabyte will do"
+        )
+        assert forced.verdict == "done", forced.problem
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def fill(folder: Path, command: direct.Command) -> None:
+    """Leaves no room on the file system of a journal, nor on the journal's last page."""
+    filler = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(filler, b"0" * 512)
+    os.close(filler)
+    (journal,) = (folder / "runs").glob("*.jsonl")
+    size = journal.stat().st_size
+    resource.prlimit(command.process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root")
+def test_a_disk_that_fills_up_between_the_promotion_and_its_record_goes_on_once_there_is_room(
+    fresh_chain: Chain, tmp_path: Path
+) -> None:
+    """What was decided stands on the server; a run that cannot write it down neither goes back nor turns in circles."""
+    pillar = fresh_chain.pillar()
+    pillar["state_dir"] = str(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "small", str(tmp_path)], check=True)
+    try:
+        room = [one["id"] for one in findings(pillar) if one["topic"] == "room"]
+        with Cut(fresh_chain, "new-db1") as cut:
+            there = cut.pillar(pillar)
+            cut.hold(b"SET state='promote'", reply=True)
+            flip = direct.Command(there, "apply", phase="flip", force=room, reason="to see it full")
+            assert cut.passed.wait(30)
+            fill(tmp_path, flip)
+            cut.release()
+            done = flip.wait(30)
+            assert (done.verdict, done.problem["kind"]) == ("stopped", "journal"), done.problem
+            assert "state_dir" in done.problem["hint"]
+            assert world.writable(fresh_chain) == ["new-db1"]
+            # People can save: that it is at rest needs no record.
+            assert not fresh_chain.notice_path("new").exists()
+            (tmp_path / "filler").unlink()
+            assert direct.run(there, "apply", phase="flip").verdict == "done"
+            assert world.writable(fresh_chain) == ["new-db1"]
+            assert direct.run(there, "plan", phase="flip").answer["changes"] == []
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root")
+def test_a_disk_that_fills_up_behind_the_fence_keeps_nobody_fenced(
+    fresh_chain: Chain, tmp_path: Path
+) -> None:
+    """The way back does not wait for the journal, which can be written no more."""
+    pillar = fresh_chain.pillar()
+    pillar["state_dir"] = str(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "small", str(tmp_path)], check=True)
+    try:
+        room = [one["id"] for one in findings(pillar) if one["topic"] == "room"]
+        with Cut(fresh_chain, "old-db1") as cut:
+            there = cut.pillar(pillar)
+            before = world.look(fresh_chain)
+            cut.hold(b"SET GLOBAL read_only=1", reply=True)
+            flip = direct.Command(there, "apply", phase="flip", force=room, reason="to see it full")
+            assert cut.passed.wait(30)
+            fill(tmp_path, flip)
+            cut.release()
+            done = flip.wait()
+            assert done.verdict == "aborted", done.problem
+            assert done.problem["kind"] == "journal"
+            assert world.look(fresh_chain) == before
+            # Room again: the unfinished journal is gone on with.
+            (tmp_path / "filler").unlink()
+            assert direct.run(there, "abort").verdict in ("aborted", "unchanged")
+            assert world.look(fresh_chain) == before
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
 def test_two_servers_with_one_id_block(fresh_chain: Chain) -> None:
     ident = fresh_chain["old-db2"].server_id
     with configured(fresh_chain, "new-db2", f"server_id={ident}"):
@@ -206,7 +311,7 @@ def test_a_server_that_is_down_is_no_server_that_agrees(fresh_chain: Chain, serv
     planned = direct.run(fresh_chain.pillar(), "plan", phase="flip")
     assert planned.rc == 1
     assert server in planned.problem["message"]
-    assert f"see that {server} answers" in planned.problem["hint"]
+    assert f"mend what {server} says, or see that it answers" in planned.problem["hint"]
 
 
 def test_a_replica_that_nobody_declared_is_named(fresh_chain: Chain) -> None:

@@ -58,7 +58,7 @@ def test_a_flip_and_a_revert_by_an_older_salt(fresh_chain: Chain, version: str) 
                 time.sleep(0.2)
         refused = master.run("migrate.plan", "sideways")
         assert refused.rc == 1
-        assert "expected prepare, flip or revert" in refused.stdout
+        assert "expected prepare, test, flip, revert or cleanup" in refused.stdout
         fresh_chain["new-db2"].run("SET GLOBAL read_only=0")
         assert master.run("state.orchestrate", "migrate.flip").rc == 1
     verdict = judge(fresh_chain, writer.results)

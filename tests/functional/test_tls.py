@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.functional.conftest import Certified, Certify
 from tests.lab import direct, world
 from tests.lab.authority import Authority
-from tests.lab.loopback import ADDRESSES, SOURCES, Chain
+from tests.lab.loopback import Chain
 from tests.lab.writer import Writer, judge
 
 
-@pytest.fixture(scope="module")
-def secured() -> Iterator[tuple[Chain, Authority]]:
+@pytest.fixture
+def secured(certify: Certify) -> Certified:
     """A chain whose servers show certificates, and whose accounts want TLS."""
-    # Not below a folder that only its owner may enter: the servers read certificates as their own user.
-    with tempfile.TemporaryDirectory(prefix="tls-") as home:
-        Path(home).chmod(0o755)
-        authority = Authority(Path(home) / "ca")
-        options = {}
-        for name, address in ADDRESSES.items():
-            certificate, key = authority.sign(name, address)
-            options[name] = {
-                "ssl_ca": str(authority.certificate),
-                "ssl_cert": str(certificate),
-                "ssl_key": str(key),
-            }
-        with Chain(Path(home) / "chain", options=options) as chain:
-            yield chain, authority
+    found = certify("mariadb-10.11")
+    found.chain.reset()
+    found.chain.secure(found.authority.certificate)
+    return found
 
 
 @pytest.fixture
-def chain(secured: tuple[Chain, Authority]) -> Chain:
-    chain, authority = secured
-    chain.reset()
-    for name, source in SOURCES.items():
-        chain[name].run("STOP SLAVE; RESET SLAVE ALL")
-        secure = f", MASTER_SSL=1, MASTER_SSL_CA='{authority.certificate}', MASTER_SSL_VERIFY_SERVER_CERT=1"
-        chain.replicate(chain[name], chain[source], secure)
-    for account in (chain.admin, chain.marker, chain.replication):
-        chain.old.run(f"ALTER USER '{account.user}'@'%' REQUIRE SSL")
-    chain.wait_replicating()
-    chain.settle()
-    return chain
+def chain(secured: Certified) -> Chain:
+    return secured.chain
 
 
 def pillar(chain: Chain, authority: Authority, **tls: Any) -> dict[str, Any]:
@@ -56,10 +35,8 @@ def pillar(chain: Chain, authority: Authority, **tls: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_flip_and_a_revert_over_verified_tls(
-    chain: Chain, secured: tuple[Chain, Authority]
-) -> None:
-    site = pillar(chain, secured[1])
+def test_a_flip_and_a_revert_over_verified_tls(chain: Chain, secured: Certified) -> None:
+    site = pillar(chain, secured.authority)
     with Writer(chain, threads=1) as writer:
         for phase in ("flip", "revert"):
             time.sleep(0.2)
@@ -75,13 +52,15 @@ def test_a_flip_and_a_revert_over_verified_tls(
 
 
 def test_without_tls_in_the_pillar_accounts_that_want_it_refuse(chain: Chain) -> None:
-    done = direct.run(chain.pillar(), "plan", phase="flip")
+    site = chain.pillar()
+    del site["databases"]["tls"]
+    done = direct.run(site, "plan", phase="flip")
     assert done.rc == 1
     assert "Access denied" in done.problem["message"]
 
 
 def test_a_certificate_of_another_authority_is_refused(
-    chain: Chain, secured: tuple[Chain, Authority], tmp_path: Path
+    chain: Chain, secured: Certified, tmp_path: Path
 ) -> None:
     stranger = Authority(tmp_path / "stranger", "somebody else")
     done = direct.run(pillar(chain, stranger), "plan", phase="flip")
@@ -91,9 +70,9 @@ def test_a_certificate_of_another_authority_is_refused(
 
 
 def test_a_certificate_of_another_server_is_refused_unless_names_are_given_up(
-    chain: Chain, secured: tuple[Chain, Authority]
+    chain: Chain, secured: Certified
 ) -> None:
-    server, authority = chain.new, secured[1]
+    server, authority = chain.new, secured.authority
     certificate, key = authority.sign("elsewhere", "192.0.2.1")
     own = server.conf_d / "60-elsewhere.cnf"
     own.write_text(f"[mysqld]\nssl_cert={certificate}\nssl_key={key}\n")
@@ -116,18 +95,3 @@ def test_a_ca_that_is_not_there_is_named(chain: Chain, tmp_path: Path) -> None:
         f"migrate:databases:tls:ca, {tmp_path / 'nowhere.pem'}: No such file"
         in (done.problem["message"])
     )
-
-
-def test_a_password_that_was_rotated_since_the_servers_were_pointed_is_used(
-    chain: Chain, secured: tuple[Chain, Authority]
-) -> None:
-    site = pillar(chain, secured[1])
-    for account in ("admin", "marker", "replication"):
-        user = site["databases"]["accounts"][account]["user"]
-        chain.old.run(f"ALTER USER '{user}'@'%' IDENTIFIED BY 'another one'")
-        site["databases"]["accounts"][account]["password"] = "another one"
-    # What is connected stays connected; whoever is pointed anew uses the new one.
-    chain.settle()
-    for phase in ("flip", "revert"):
-        done = direct.run(site, "apply", phase=phase)
-        assert done.verdict == "done", done.problem

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from saltext.migrate import _native
+from tests.lab import direct
 from tests.lab.loopback import MINION, Chain
 
 NEW, OLD = "saltext-addr-new", "saltext-addr-old"
@@ -269,3 +270,35 @@ def test_the_flip_waits_for_quiet(network: None, fresh_chain: Chain) -> None:
     shown = run("status", settings, ask)
     assert shown["tripwire"][MINION]["whole"]
     assert not [alarm for alarm in shown["alarms"] if "talk" in alarm]
+
+
+def test_clean_up_waits_until_nobody_comes_any_more(network: None, fresh_chain: Chain) -> None:
+    settings = fresh_chain.pillar()
+    assert direct.run(settings, "apply", phase="flip").verdict == "done"
+    settings |= {
+        "tripwire": {"quiet": QUIET},
+        "cleanup": {"soak_hours": 0, "give_up_revert": "there is no way back"},
+    }
+    settings["nodes"]["old"]["db1"]["minion"] = "old-db1"
+    where = {MINION: NEW, "old-db1": OLD}
+    ask = minions(where)
+
+    def found() -> set[str]:
+        findings = run("plan", settings, ask, phase="cleanup")["findings"]
+        return {f"{f['topic']} {f['subject']}: {f['found']}" for f in findings if f["blocking"]}
+
+    def until_free() -> None:
+        deadline = time.monotonic() + QUIET + 10
+        while found():
+            assert time.monotonic() < deadline, found()
+            time.sleep(0.2)
+
+    load(settings, where)
+    assert f"tripwire old-db1: it has not been watched for {QUIET} s yet" in found()
+    until_free()
+    send(NEW, "10.99.3.3", "10.99.1.11", 443)
+    with pytest.raises(_native.MigrateError) as refused:
+        run("apply", settings, ask, phase="cleanup")
+    assert "[tripwire] old-db1: somebody still comes: 10.99.3.3 (udp port 443" in str(refused.value)
+    assert fresh_chain.old.run("SHOW SLAVE STATUS")[0]["Slave_SQL_Running"] == "Yes"
+    until_free()

@@ -48,12 +48,15 @@ class Judged:
 class Beside:
     """Two writer processes, each at one primary only; enter to write, leave to stop."""
 
-    def __init__(self, site: Site, account: dict[str, str], period: float = 0.0018) -> None:
+    def __init__(
+        self, site: Site, account: dict[str, str], threads: int = 2, period: float = 0.004
+    ) -> None:
+        """Each of `threads` writes once a `period` seconds, and tries as often while refused."""
         self._site = site
         self._writers = {
             side: Writer(
                 {side: {"host": site[f"{side}-db1"].address, "port": 3306, **account}},
-                threads=2,
+                threads=threads,
                 sides=(side,),
                 period=period,
                 retry=period,

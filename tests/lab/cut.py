@@ -1,4 +1,4 @@
-"""Owns the wire to one server of the chain: it can be cut, or held, at a statement that passes.
+"""Owns the wire to one server of the chain: cut or held at a statement that passes, cut off, silent, or slow.
 
 with Cut(chain, "new-db1") as cut:
     pillar = cut.pillar(chain.pillar())    # the controller, and whoever follows, comes this way
@@ -10,12 +10,29 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from types import TracebackType
 from typing import Any
 
 from tests.lab.loopback import SOURCES, Chain
+
+CONTROL, REPLICATION = "control", "replication"
+BOTH = (CONTROL, REPLICATION)
+
+
+class _Line:
+    """One connection through a wire, and whose it is once it said so."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.kind: str | None = None
+        self.mute = threading.Event()
+
+    def end(self) -> None:
+        _end(self.client)
+        _end(self.server)
 
 
 class Cut:
@@ -28,7 +45,12 @@ class Cut:
         self._order: tuple[bytes, bool, bool] | None = None
         self._held = False
         self._released = threading.Event()
-        self._sockets: list[socket.socket] = []
+        self._lines: list[_Line] = []
+        self._down_for: set[str] = set()
+        self._silent: set[str] = set()
+        self._spoken = threading.Condition()
+        self._delays: dict[str, float] = {}
+        self._replication = chain.replication.user.encode()
         self.passed = threading.Event()  # the statement was seen
         self.cuts = 0
 
@@ -37,9 +59,7 @@ class Cut:
         threading.Thread(target=self._accept, daemon=True).start()
         for replica, source in SOURCES.items():
             if source == self._name:
-                self._chain[replica].run(
-                    f"STOP SLAVE; CHANGE MASTER TO MASTER_HOST='{self.address}'; START SLAVE"
-                )
+                self._chain[replica].find_source_at(self.address)
         self._chain.wait_replicating()
         return self
 
@@ -50,17 +70,18 @@ class Cut:
         trace: TracebackType | None,
     ) -> None:
         self._released.set()
+        self.mend()
         # A thread that accepts is not woken by a close.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for end in self._sockets:
-            _end(end)
+        for line in self._lines:
+            line.end()
 
     def pillar(self, pillar: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a pillar in which the server has this address."""
         found = deepcopy(dict(pillar))
-        side, _, node = self._name.partition("-")
+        side, _, node = self._name.partition("-") if "-" in self._name else ("new", "", self._name)
         found["nodes"][side][node]["private"] = self.address
         return found
 
@@ -75,6 +96,37 @@ class Cut:
     def release(self) -> None:
         """Lets go what is held."""
         self._released.set()
+
+    def sever(self, whose: Iterable[str] = BOTH) -> None:
+        """Ends the controller's connections, or replication's, and every new one, until `mend`."""
+        self._down_for |= set(whose)
+        for line in self._lines:
+            if line.kind in self._down_for:
+                line.end()
+
+    def silence(self, whose: Iterable[str] = BOTH) -> None:
+        """Lets nothing through and tells nobody, as a network that lost its way, until `mend`."""
+        self._silent |= set(whose)
+
+    def slow(self, seconds: float, whose: Iterable[str] = BOTH) -> None:
+        """Makes every answer late, until `mend`."""
+        self._delays.update(dict.fromkeys(whose, seconds))
+
+    def mend(self) -> None:
+        """Makes the wire whole and quick again; connections that were ended stay so."""
+        self._delays.clear()
+        self._down_for.clear()
+        with self._spoken:
+            self._silent.clear()
+            self._spoken.notify_all()
+
+    def renew(self) -> None:
+        """Makes the wire as it was when it was entered: nothing is ordered, held or cut."""
+        self._released.set()
+        self.mend()
+        self._order, self._released = None, threading.Event()
+        self.passed.clear()
+        self.cuts = 0
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -92,44 +144,56 @@ class Cut:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._sockets.append(end)
-            mute = threading.Event()
-            threading.Thread(target=self._up, args=(client, server, mute), daemon=True).start()
-            threading.Thread(target=self._down, args=(client, server, mute), daemon=True).start()
+            line = _Line(client, server)
+            self._lines.append(line)
+            threading.Thread(target=self._up, args=(line,), daemon=True).start()
+            threading.Thread(target=self._down, args=(line,), daemon=True).start()
 
-    def _up(self, client: socket.socket, server: socket.socket, mute: threading.Event) -> None:
+    def _passes(self, line: _Line) -> bool:
+        """Waits while the line is silent; false where it is cut off."""
+        with self._spoken:
+            while line.kind in self._silent:
+                self._spoken.wait()
+        return line.kind not in self._down_for
+
+    def _up(self, line: _Line) -> None:
         with contextlib.suppress(OSError):
-            while data := client.recv(1 << 16):
+            while data := line.client.recv(1 << 16):
+                # The first that a client says is its account's name.
+                line.kind = line.kind or (REPLICATION if self._replication in data else CONTROL)
+                if not self._passes(line):
+                    break
                 order = self._order
                 if order is None or order[0] not in data:
-                    server.sendall(data)
+                    line.server.sendall(data)
                     continue
                 self._order = None
                 _, reply, self._held = order
                 if reply:
-                    mute.set()
-                    server.sendall(data)
+                    line.mute.set()
+                    line.server.sendall(data)
                 self.passed.set()
                 self.cuts += 1
                 if not reply and self._held:
                     self._released.wait()
-                    server.sendall(data)
+                    line.server.sendall(data)
                 elif not reply:
                     break
-        _end(client)
-        _end(server)
+        line.end()
 
-    def _down(self, client: socket.socket, server: socket.socket, mute: threading.Event) -> None:
+    def _down(self, line: _Line) -> None:
         with contextlib.suppress(OSError):
-            while data := server.recv(1 << 16):
-                if mute.is_set():
+            while data := line.server.recv(1 << 16):
+                if line.mute.is_set():
                     # A cut wants the connection gone, a hold wants it silent.
                     if not self._held:
                         break
                     self._released.wait()
-                client.sendall(data)
-        _end(client)
-        _end(server)
+                if not self._passes(line):
+                    break
+                time.sleep(self._delays.get(line.kind or "", 0.0))
+                line.client.sendall(data)
+        line.end()
 
 
 def _end(end: socket.socket) -> None:

@@ -77,11 +77,18 @@ GRANT ALL PRIVILEGES ON wiki.* TO wiki@'%';
     )
 
 
-def seed(host: Host, template: Path) -> None:
-    """Give a host that is off the template's data, its configuration and its role at boot."""
+def seed(host: Host, template: Path, *, in_memory: bool = False) -> None:
+    """Give a host that is off the template's data, its configuration and its role at boot.
+
+    `in_memory`: the data is on no disk, and gone with the lab.
+    """
     data = next(Path(source) for source, (to, _) in host.binds.items() if to == "/var/lib/mysql")
     primary = host.name not in CHAIN
-    subprocess.run(["cp", "-a", "--sparse=always", str(template / "mysql"), str(data)], check=True)
+    data.mkdir(exist_ok=True)
+    if in_memory:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2G", "tmpfs", str(data)], check=True)
+    copy = ["cp", "-a", "--sparse=always", f"{template}/mysql/.", str(data)]
+    subprocess.run(copy, check=True)
     if not primary:
         # What the primary wrote before is in a replica's data, not in its binlog.
         for log in data.glob("binlog.*"):

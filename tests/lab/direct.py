@@ -12,8 +12,10 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,11 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRILL = "SALTEXT_MIGRATE_DRILL"
+# In the environment of a run whose guard did not start.
+NO_GUARD = "LAB_NO_GUARD"
+KEYS = "SALTEXT_MIGRATE_LAB_KEYS"
+# The free and the whole kilobytes of every host's disk, where they are not to be this machine's.
+DISK = "LAB_DISK"
 
 
 @dataclass(frozen=True)
@@ -56,14 +63,20 @@ class Command:
         pillar: Mapping[str, Any],
         command: str,
         drill: str | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+        waits: bool = False,
         **arguments: Any,
     ) -> None:
-        """`drill` is a failure on order, as `crash-after:7`."""
+        """`drill` is a failure on order, as `crash-after:7`; `variables` are further environment.
+
+        One that `waits` does nothing before `begin`: so its guard can be there first.
+        """
         environment = {name: value for name, value in os.environ.items() if name != DRILL}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.lab.direct"],
             cwd=REPOSITORY,
-            env=environment | ({DRILL: drill} if drill else {}),
+            env=environment | ({DRILL: drill} if drill else {}) | dict(variables or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,16 +85,25 @@ class Command:
         # Through the pipe, not the command line: it holds passwords.
         order = {"command": command, "pillar": pillar, "arguments": arguments}
         self.process.stdin.write(json.dumps(order))
+        self._seen: list[dict[str, Any]] = []
+        if not waits:
+            self.begin()
+
+    def begin(self) -> None:
+        """Lets it go ahead."""
         self.process.stdin.close()
         self.process.stdin = None
-        self._seen: list[dict[str, Any]] = []
 
     def until(self, happening: str, step: str | None = None) -> dict[str, Any]:
-        """Reads progress until something happens to a step, and returns that event."""
+        """Reads progress until something happens to a step, and returns that event.
+
+        Each has the time at which it was `shown`, beside the one `at` which it happened.
+        """
         for line in self.process.stderr:
             event = _event(line)
             if event is None:
                 continue
+            event["shown"] = time.time()
             self._seen.append(event)
             if event["happening"] == happening and step in (None, event["step"]):
                 return event
@@ -91,7 +113,8 @@ class Command:
         """Waits for the end."""
         try:
             output, errors = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
+        except BaseException:
+            # Also at Ctrl-C: it would go on by itself, in a folder that is being removed.
             self.process.kill()
             self.process.communicate()
             raise
@@ -130,10 +153,16 @@ def _act(function: str, keywords: Mapping[str, Any]) -> Any:
     match function:
         case "test.ping":
             return True
+        case "disk.usage":
+            told = shutil.disk_usage("/")
+            size = os.environ.get(DISK, f"{told.free >> 10} {told.total >> 10}").split()
+            return {"/": {"available": size[0], "1K-blocks": size[1]}}
         case "grains.items":
             raise NotImplementedError("a host that does not tell of itself")
         case "file.read":
             return path.read_text()
+        case "file.file_exists":
+            return path.exists()
         case "file.makedirs":
             path.parent.mkdir(parents=True, exist_ok=True)
         case "file.write":
@@ -149,13 +178,33 @@ def _act(function: str, keywords: Mapping[str, Any]) -> Any:
     return None
 
 
+def _keys(ask: str, hosts: list[str]) -> list[str]:
+    """Plays the controller's accepted keys: files in the folder that the environment names."""
+    folder = Path(os.environ.get(KEYS, "/nowhere"))
+    there = [host for host in hosts if (folder / host).exists()]
+    if ask == "revoke":
+        for host in there:
+            (folder / host).unlink()
+    return there
+
+
 def _answer(question: str) -> str:
     asked = json.loads(question)
+    if asked["ask"] == "guard":
+        # Whoever says that there is one started it before.
+        if os.environ.get(NO_GUARD):
+            raise RuntimeError("the guard did not start")
+        return "true"
     if asked["ask"] == "known":
         return "[]"
+    if asked["ask"] in ("accepted", "revoke"):
+        return json.dumps(_keys(asked["ask"], asked["hosts"]))
     if asked["ask"] == "user-data":
         return json.dumps(base64.b64encode(b"#cloud-config\n{}").decode())
     said: list[dict[str, Any]] = []
+    functions = [call["function"] for call in asked["calls"]]
+    if len(set(functions)) < len(functions):
+        raise RuntimeError(f"a minion answers by name, and one stands twice: {functions}")
     # All hosts are this machine, so once is enough.
     for call in asked["calls"]:
         try:

@@ -1,4 +1,4 @@
-"""Owns the small lab: five MariaDB servers on loopback, in the declared chain.
+"""Owns the small lab: five database servers on loopback, in the declared chain.
 
 old-db1 -> old-db2 and relay; relay -> new-db1 and new-db2. Everyone but old-db1 is read-only.
 """
@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Any
 
 import pymysql
 
-from tests.lab.mariadb import READ_ONLY_ROLE, MariaDB, ServerFailed
+from tests.lab.mariadb import MariaDB, ServerFailed
 
 ADDRESSES = {
     "old-db1": "127.0.0.11",
@@ -63,8 +64,13 @@ class Chain:
         state: Path,
         port: int | None = None,
         options: dict[str, dict[str, str]] | None = None,
+        kinds: Mapping[str, type[MariaDB]] | type[MariaDB] = MariaDB,
     ) -> None:
-        """Takes a directory of its own; `options` are extra server settings by server name."""
+        """Takes a directory of its own.
+
+        `options` are extra server settings by server name, `kinds` what each server is.
+        """
+        self.ca: Path | None = None
         self.state = state
         self._claim: socket.socket | None = None
         if port is None:
@@ -75,7 +81,7 @@ class Chain:
         self.replication = Account("replication")
         self.app = Account("app")
         self.servers = {
-            name: MariaDB(
+            name: (kinds if isinstance(kinds, type) else kinds[name])(
                 name,
                 address,
                 self.port,
@@ -128,10 +134,44 @@ class Chain:
         for name, server in self.servers.items():
             shutil.rmtree(server.home)
             shutil.copytree(self._snapshot / name, server.home)
-        for path in (self.notice_path("old"), self.notice_path("new")):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.state / "migrate", ignore_errors=True)
+        self._forget_runs()
         self._start()
+
+    def home(self) -> None:
+        """Brings MySQL's chain back to the declared one with all its data: cheaper than `reset`."""
+        for server in self.servers.values():
+            if not server.running:
+                server.start()
+        if not self._read_only(self.new):
+            self.new.run(self.new.CLOSE)
+            self.old.wait_for(self.new.position(), 10)
+        self.old.run(f"{self.old.FORGET}; {self.old.OPEN}")
+        for server in self.servers.values():
+            server.run("RESET PERSIST; SET GLOBAL event_scheduler=ON")
+        self._forget_runs()
+        self.attach(anew=False)
+        for server in self.servers.values():
+            self.old.wait_for(server.position(), 2)
+
+    def attach(self, anew: bool = True) -> None:
+        """Puts every replica under its declared source; where it is already only if `anew`."""
+        for name, above in SOURCES.items():
+            replica, source = self[name], self[above]
+            found = [(row["Master_Host"], row["Slave_IO_Running"]) for row in replica.channels()]
+            if anew or found != [(source.address, "Yes")]:
+                replica.run(replica.FORGET)
+                self.replicate(replica, source)
+        self.wait_replicating()
+        self.settle()
+
+    def secure(self, ca: Path | None) -> None:
+        """Has everybody speak TLS, verified by an authority, or nobody."""
+        self.ca = ca
+        for account in (self.admin, self.marker, self.replication):
+            how = "SSL" if ca else "NONE"
+            self.old.run(f"ALTER USER '{account.user}'@'%' REQUIRE {how}")
+        self.settle()
+        self.attach()
 
     def notice_path(self, side: str) -> Path:
         """Returns the file that makes the application of one side read-only."""
@@ -149,33 +189,29 @@ class Chain:
     def settle(self, timeout: float = 20.0) -> None:
         """Waits until every server has what the serving primary wrote."""
         primary = self.serving()
-        position = primary.value("SELECT @@gtid_current_pos")
+        position = primary.position()
         for server in self.servers.values():
             if server is primary:
                 continue
-            waited = server.value("SELECT MASTER_GTID_WAIT(%s, %s)", (position, timeout))
-            if waited != 0:
-                raise ServerFailed(f"{server.name} has not {position} after {timeout} s")
+            server.wait_for(position, timeout)
 
     def checksums(self, table: str = "site.writes") -> dict[str, int | None]:
         """Returns CHECKSUM TABLE of each server."""
         found = {n: s.run(f"CHECKSUM TABLE {table}") for n, s in self.servers.items()}
         return {name: rows[0]["Checksum"] for name, rows in found.items()}
 
-    def replicate(self, replica: MariaDB, source: MariaDB, extra: str = "") -> None:
+    def replicate(self, replica: MariaDB, source: MariaDB) -> None:
         """Attaches `replica` to `source` by GTID."""
-        replica.run(
-            "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s,"
-            f" MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1{extra}; START SLAVE",
-            (source.address, source.port, self.replication.user, self.replication.password),
-        )
+        replica.follow(source, self.replication.user, self.replication.password, self.ca)
 
-    def wait_replicating(self, timeout: float = 20.0) -> None:
-        """Returns once both threads of every replica run."""
+    def wait_replicating(
+        self, timeout: float = 20.0, replicas: Iterable[str] = tuple(SOURCES)
+    ) -> None:
+        """Returns once both threads of every replica run: those of the declared chain, or these."""
         deadline = time.monotonic() + timeout
-        for name in SOURCES:
+        for name in replicas:
             while True:
-                status = self.servers[name].run("SHOW SLAVE STATUS")[0]
+                status = self.servers[name].channels()[0]
                 if status["Slave_IO_Running"] == status["Slave_SQL_Running"] == "Yes":
                     break
                 error = status["Last_IO_Error"] or status["Last_SQL_Error"]
@@ -220,6 +256,7 @@ class Chain:
                 },
             },
             "databases": {
+                **({"tls": {"ca": str(self.ca)}} if self.ca else {}),
                 "old": {"primary": "db1", "replicas": ["db2"]},
                 "new": {"primary": "db1", "replicas": ["db2"], "relay": "relay"},
                 "port": self.port,
@@ -239,6 +276,11 @@ class Chain:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _forget_runs(self) -> None:
+        for path in (self.notice_path("old"), self.notice_path("new")):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.state / "migrate", ignore_errors=True)
+
     def _kill(self) -> None:
         for server in self.servers.values():
             server.kill()
@@ -247,21 +289,13 @@ class Chain:
         for server in self.servers.values():
             server.create()
             if server is not self.old:
-                server.role_file.write_text(READ_ONLY_ROLE)
+                server.role_file.write_text(server.READ_ONLY_ROLE)
             server.launch()
         for server in self.servers.values():
             server.wait_ready()
         # Before any replica attaches, with the binary log on: so all have it by replication.
         self.old.run(_SEED)
-        for account, privileges in (
-            (self.admin, "ALL PRIVILEGES ON *.* TO {} WITH GRANT OPTION"),
-            (self.marker, "SELECT, INSERT, UPDATE, DELETE ON saltext_migrate.marker TO {}"),
-            (self.replication, "REPLICATION SLAVE ON *.* TO {}"),
-            (self.app, "ALL PRIVILEGES ON site.* TO {}"),
-        ):
-            name = f"'{account.user}'@'%%'"
-            self.old.run(f"CREATE USER {name} IDENTIFIED BY %s", (account.password,))
-            self.old.run(f"GRANT {privileges.format(name)}".replace("%%", "%"))
+        self._accounts()
         for replica, source in SOURCES.items():
             self.replicate(self.servers[replica], self.servers[source])
         self.wait_replicating()
@@ -272,14 +306,25 @@ class Chain:
             shutil.copytree(server.home, self._snapshot / name)
         self._start()
 
+    def _accounts(self) -> None:
+        for account, privileges in (
+            (self.admin, "ALL PRIVILEGES ON *.* TO {} WITH GRANT OPTION"),
+            (self.marker, "SELECT, INSERT, UPDATE, DELETE ON saltext_migrate.marker TO {}"),
+            (self.replication, "REPLICATION SLAVE ON *.* TO {}"),
+            (self.app, "ALL PRIVILEGES ON site.* TO {}"),
+        ):
+            name = f"'{account.user}'@'%%'"
+            self.old.run(f"CREATE USER {name} IDENTIFIED BY %s", (account.password,))
+            self.old.run(f"GRANT {privileges.format(name)}".replace("%%", "%"))
+
     def _start(self) -> None:
         # Replication is started by hand: a replica up before its source would lose a whole second.
         for server in self.servers.values():
-            server.launch("--skip-slave-start")
+            server.launch(server.ASLEEP)
         for server in self.servers.values():
             server.wait_ready()
         for name in SOURCES:
-            self.servers[name].run("START SLAVE")
+            self.servers[name].run(self.servers[name].START)
         self.wait_replicating()
 
     @staticmethod

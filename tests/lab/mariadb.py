@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from pymysql.constants import CLIENT
 
 ROLE_FILE = "99-saltext-migrate.cnf"
 READ_ONLY_ROLE = "[mysqld]\nread_only=1\n"
-# Kept between runs: building it costs more than copying it five times.
-TEMPLATE = Path(__file__).resolve().parents[2] / "target" / "lab" / "mariadb-template"
+# Kept between runs: building them costs more than copying them five times.
+TEMPLATES = Path(__file__).resolve().parents[2] / "target" / "lab"
 
-_SMALL = {
+SMALL = {
     "innodb_buffer_pool_size": "32M",
     "innodb_log_file_size": "10M",
     "innodb_temp_data_file_path": "ibtmp1:2M:autoextend",
@@ -38,35 +39,47 @@ class ServerFailed(Exception):
     """A server did not start, or did not stop, in the time it was given."""
 
 
-def template() -> Path:
+def template(name: str, build: Callable[[Path], None]) -> Path:
     """Returns an empty datadir to copy, building it on the first call ever."""
-    TEMPLATE.parent.mkdir(parents=True, exist_ok=True)
-    with (TEMPLATE.parent / "mariadb-template.lock").open("w") as lock:
+    TEMPLATES.mkdir(parents=True, exist_ok=True)
+    kept = TEMPLATES / f"{name}-template"
+    with (TEMPLATES / f"{name}-template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not TEMPLATE.exists():
-            user = _os_user()
-            with tempfile.TemporaryDirectory(dir=TEMPLATE.parent) as building:
-                subprocess.run(
-                    [
-                        "mariadb-install-db",
-                        "--no-defaults",
-                        f"--datadir={building}/data",
-                        f"--user={user}",
-                        "--skip-test-db",
-                        "--auth-root-authentication-method=socket",
-                        f"--auth-root-socket-user={user}",
-                        *(f"--{key.replace('_', '-')}={value}" for key, value in _SMALL.items()),
-                    ],
-                    check=True,
-                    capture_output=True,
-                )
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=TEMPLATES) as building:
+                build(Path(building, "data"))
                 # By rename: a killed build leaves no half template behind.
-                Path(building, "data").rename(TEMPLATE)
-    return TEMPLATE
+                Path(building, "data").rename(kept)
+    return kept
 
 
 class MariaDB:
-    """One server in a directory of its own; everything below `home` belongs to it."""
+    """One server in a directory of its own; everything below `home` belongs to it.
+
+    The words are those of its family; another family's servers derive from it and say their own.
+    """
+
+    SOFTWARE = "mariadb"
+    STOP = "STOP SLAVE"
+    START = "START SLAVE"
+    FORGET = "STOP SLAVE; RESET SLAVE ALL"
+    AT = "CHANGE MASTER TO MASTER_HOST='{}'"
+    CLOSE = "SET GLOBAL read_only=1"
+    OPEN = "SET GLOBAL read_only=0"
+    ASLEEP = "--skip-slave-start"
+    CHANNELS = "SHOW ALL SLAVES STATUS"
+    POSITION = "SELECT @@gtid_current_pos"
+    WAIT = "SELECT MASTER_GTID_WAIT(%s, %s)"
+    SETTINGS = (
+        "SELECT @@global.read_only AS read_only, @@global.gtid_domain_id AS domain,"
+        " @@global.event_scheduler AS scheduler, @@global.general_log AS general_log"
+    )
+    READ_ONLY_ROLE = READ_ONLY_ROLE
+    # Statements of the product by which a test finds them on the wire.
+    FENCE = b"SET GLOBAL read_only=1"
+    PROMOTE = b"SET state='promote'"
+    DECIDE = b"SET state='unfence', decided=NOW(6) WHERE run="
+    LIFT = b"ON DUPLICATE KEY UPDATE state='lifted'"
 
     def __init__(
         self,
@@ -101,9 +114,17 @@ class MariaDB:
         self.conf_d.mkdir(parents=True)
         # Its own: a server that starts removes what looks like temporary tables of its own, whoever's they are.
         (self.home / "tmp").mkdir()
-        shutil.copytree(template(), self.datadir)
-        settings = {
-            "user": _os_user(),
+        shutil.copytree(template(self.SOFTWARE, self.install), self.datadir)
+        settings = self.configuration() | self.options
+        lines = ["[mysqld]", *(f"{key}={value}" for key, value in settings.items())]
+        # conf.d comes last, so a role file wins over everything above it.
+        lines.append(f"!includedir {self.conf_d}")
+        (self.home / "my.cnf").write_text("\n".join(lines) + "\n")
+
+    def configuration(self) -> dict[str, Any]:
+        """Returns what stands in the server's own file."""
+        return {
+            "user": os_user(),
             "datadir": self.datadir,
             "socket": self.socket,
             "tmpdir": self.home / "tmp",
@@ -127,13 +148,31 @@ class MariaDB:
             # the flip, would be what the tests measure.
             "slave_parallel_threads": 4,
             "general_log_file": self.general_log,
-            **_SMALL,
-            **self.options,
+            **SMALL,
         }
-        lines = ["[mysqld]", *(f"{key}={value}" for key, value in settings.items())]
-        # conf.d comes last, so a role file wins over everything above it.
-        lines.append(f"!includedir {self.conf_d}")
-        (self.home / "my.cnf").write_text("\n".join(lines) + "\n")
+
+    def install(self, datadir: Path) -> None:
+        """Makes an empty datadir."""
+        user = os_user()
+        subprocess.run(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={datadir}",
+                f"--user={user}",
+                "--skip-test-db",
+                "--auth-root-authentication-method=socket",
+                f"--auth-root-socket-user={user}",
+                *(f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+    @property
+    def program(self) -> str:
+        """The server's program."""
+        return "mariadbd"
 
     def launch(self, *arguments: str) -> None:
         """Starts the process and returns at once; `wait_ready` waits for it."""
@@ -146,7 +185,7 @@ class MariaDB:
         self._process = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
-                *("mariadbd", f"--defaults-file={self.home / 'my.cnf'}", *arguments),
+                *(self.program, f"--defaults-file={self.home / 'my.cnf'}", *arguments),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -205,7 +244,7 @@ class MariaDB:
 
     # -- talking to it ------------------------------------------------------------------------
 
-    def root(self) -> pymysql.Connection:
+    def root(self, **options: Any) -> pymysql.Connection:
         """Opens a connection as root through the socket, autocommit."""
         return pymysql.connect(
             unix_socket=str(self.socket),
@@ -214,6 +253,7 @@ class MariaDB:
             client_flag=CLIENT.MULTI_STATEMENTS,
             cursorclass=pymysql.cursors.DictCursor,
             connect_timeout=5,
+            **options,
         )
 
     def connect(self, user: str, password: str, **options: Any) -> pymysql.Connection:
@@ -242,6 +282,58 @@ class MariaDB:
         """Returns the first column of the first row, or None."""
         rows = self.run(sql, arguments)
         return next(iter(rows[0].values())) if rows else None
+
+    # -- replication --------------------------------------------------------------------------
+
+    def follow(self, source: MariaDB, user: str, password: str, ca: Path | None = None) -> None:
+        """Attaches the server to a source by GTID, over verified TLS where there is an authority."""
+        self.run(f"{self.follow_words(source, user, password, ca)}; {self.START}")
+
+    def follow_words(self, source: MariaDB, user: str, password: str, ca: Path | None) -> str:
+        """Says whom to follow."""
+        tls = (
+            f"MASTER_SSL=1, MASTER_SSL_CA='{ca}', MASTER_SSL_VERIFY_SERVER_CERT=1"
+            if ca
+            else "MASTER_SSL=0, MASTER_SSL_VERIFY_SERVER_CERT=0"
+        )
+        return (
+            f"CHANGE MASTER TO MASTER_HOST='{source.address}', MASTER_PORT={source.port},"
+            f" MASTER_USER='{user}', MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos,"
+            f" MASTER_CONNECT_RETRY=1, {tls}"
+        )
+
+    def find_source_at(self, address: str) -> None:
+        """Has the server reach the source that it follows at another address."""
+        self.run(f"{self.STOP}; {self.AT.format(address)}; {self.START}")
+
+    def channels(self) -> list[dict[str, Any]]:
+        """Returns the replication channels, each word in MariaDB's spelling."""
+        rows = self.run(self.CHANNELS)
+        pairs = (
+            ("Source_", "Master_"),
+            ("Replica_", "Slave_"),
+            ("Channel_Name", "Connection_name"),
+        )
+        for row in rows:
+            for key in list(row):
+                spelt = key
+                for theirs, ours in pairs:
+                    spelt = spelt.replace(theirs, ours)
+                row[spelt] = row.pop(key)
+        return rows
+
+    def position(self) -> str:
+        """Returns everything that the server has."""
+        return str(self.value(self.POSITION))
+
+    def wait_for(self, position: str, timeout: float) -> None:
+        """Waits until the server has what stands at a position."""
+        if self.value(self.WAIT, (position, timeout)) != 0:
+            raise ServerFailed(f"{self.name} has not {position} after {timeout} s")
+
+    def role_at_boot(self) -> Any:
+        """Returns what decides over the role at the next start."""
+        return self.role_file.read_text() if self.role_file.exists() else None
 
     def log_queries(self, on: bool = True) -> None:
         """Switches the general log, a file, on or off."""
@@ -275,5 +367,6 @@ class MariaDB:
             self._process = None
 
 
-def _os_user() -> str:
+def os_user() -> str:
+    """Returns who runs the tests, and so the servers."""
     return pwd.getpwuid(os.getuid()).pw_name

@@ -26,6 +26,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
 
 
+# What a unit's restart does, for a minion that no unit knows: whoever started it starts it again.
+RESTART = """sh -c 'sleep 0.5; kill -KILL "$(cat "$MINION_HOME/run/pid")"'"""
+# Starts what follows it again and again.
+_AGAIN = ["sh", "-c", 'while :; do "$@"; done', "sh"]
+
+
 class Ran(NamedTuple):
     """What a Salt command left behind; `data` is its parsed JSON, or None."""
 
@@ -59,11 +65,14 @@ class SaltMaster:
         pillar: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
         commands: Path = COMMANDS,
+        minions_restart: bool = False,
     ) -> None:
         """Takes the value of the pillar key `migrate`; `settings` go into the master's own file.
 
-        `commands` is where another version of Salt has its own.
+        `commands` is where another version of Salt has its own. Where `minions_restart`, one that ends is started
+        again, as its unit would; `MINION_HOME` in its environment says where its files are.
         """
+        self._minions_restart = minions_restart
         self._commands = commands
         # Not pytest's directory: a unix socket path ends at 107 characters.
         self.home = Path(tempfile.mkdtemp(prefix="salt-", dir="/tmp"))
@@ -111,11 +120,11 @@ class SaltMaster:
 
     def run(self, *arguments: str, timeout: float = 120.0) -> Ran:
         """Runs `salt-run` with these arguments and returns what it said."""
-        return _ran(self.command(*arguments), timeout)
+        return called(self.command(*arguments), timeout)
 
     def call_minion(self, *arguments: str, timeout: float = 60.0) -> Ran:
         """Runs a function on the minion; `data` is its answer alone."""
-        ran = _ran(
+        ran = called(
             [
                 str(self._commands / "salt"),
                 *("-c", str(self.config), "--out=json", "--static", "--no-color"),
@@ -124,6 +133,24 @@ class SaltMaster:
             timeout,
         )
         return ran._replace(data=ran.data.get(MINION) if isinstance(ran.data, dict) else None)
+
+    @contextlib.contextmanager
+    def accepted_minion(self, name: str) -> Iterator[None]:
+        """A further real minion, whose key the master has accepted."""
+        folder = Path(tempfile.mkdtemp(prefix="key-", dir=self.home))
+        _key_pair(folder, "minion")
+        accepted = self.config / "pki" / "master" / "minions" / name
+        shutil.copy(folder / "minion.pub", accepted)
+        with self.another_minion({"id": name}, (folder / "minion.pem").read_text()):
+            yield
+
+    def freeze(self) -> None:
+        """Stops the master where it stands: connections to it are made, and nothing answers."""
+        os.killpg(self._daemons[0].pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        os.killpg(self._daemons[0].pid, signal.SIGCONT)
 
     @contextlib.contextmanager
     def another_minion(self, config: Mapping[str, Any], private_key: str) -> Iterator[None]:
@@ -151,21 +178,17 @@ class SaltMaster:
                 daemon.wait(1.5)
             _end_group(daemon)
 
+    def ping(self, *minions: str) -> list[str]:
+        """Lists those of some minions that answer within two seconds."""
+        asked = ["-L", ",".join(minions), "test.ping", "-t", "2", "--out=json", "--static"]
+        ran = called([str(self._commands / "salt"), "-c", str(self.config), *asked], 60)
+        return [name for name, answer in (ran.data or {}).items() if answer is True]
+
     def answers(self, minion: str, timeout: float = 60.0) -> bool:
         """Tells whether a minion answers a ping within a time."""
         deadline = time.monotonic() + timeout
-        command = [
-            str(COMMANDS / "salt"),
-            "-c",
-            str(self.config),
-            "--out=json",
-            "--static",
-            "-t",
-            "2",
-        ]
         while time.monotonic() < deadline:
-            ran = _ran([*command, minion, "test.ping"], 60)
-            if isinstance(ran.data, dict) and ran.data.get(minion) is True:
+            if self.ping(minion):
                 return True
         return False
 
@@ -261,14 +284,16 @@ class SaltMaster:
         # The kernel would end the daemon with a short-lived thread that made it.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("daemons are started from the main thread only")
+        # SIGTERM, not SIGKILL: only the daemon itself can end its children.
+        dies_with = ["setpriv", "--pdeathsig", "TERM"]
+        command = [*dies_with, str(self._commands / name), "-c", str(config)]
+        if self._minions_restart and name == "salt-minion":
+            command = [*dies_with, *_AGAIN, *command, "--disable-keepalive"]
         with (config / "err").open("wb") as errors:
             self._daemons.append(
                 subprocess.Popen(
-                    # SIGTERM, not SIGKILL: only the daemon itself can end its children.
-                    [
-                        *("setpriv", "--pdeathsig", "TERM"),
-                        *(str(self._commands / name), "-c", str(config)),
-                    ],
+                    command,
+                    env=os.environ | {"MINION_HOME": str(config)},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -277,7 +302,8 @@ class SaltMaster:
             )
 
 
-def _ran(command: list[str], timeout: float) -> Ran:
+def called(command: list[str], timeout: float) -> Ran:
+    """Runs a command, and returns what it said."""
     done = subprocess.run(
         command,
         capture_output=True,

@@ -66,6 +66,7 @@ class Site:
         self.secrets = secrets
         self.network = Network(LAB / "run")
         self.timings: dict[str, float] = {}
+        self.in_memory = False
         # What stands under `edge` in the pillar; whoever starts the edge fills it in.
         self.edge: dict[str, Any] = {"token": "sdb://migrate/fastly", "services": {}}
         self.hosts = {name: self._host(name) for name in ADDRESSES}
@@ -92,9 +93,11 @@ class Site:
         say: Callable[[str], None] = lambda line: None,
         *,
         keep: bool = True,
+        in_memory: bool = False,
     ) -> Site:
         """Bring the lab up from nothing; `delay_ms` is one way between the clouds.
 
+        `in_memory`: the databases' files are on no disk, for figures that a disk would set.
         What stands there already is removed: see `running` for one that waits its turn.
         """
         leftovers.remove()
@@ -104,6 +107,7 @@ class Site:
         network.up(delay_ms)
         site = cls(wiki.template(network))
         site.network = network
+        site.in_memory = in_memory
         minions.compile_venv()
         site._lap("template", began, say)
         site._make(say)
@@ -126,13 +130,13 @@ class Site:
 
     @classmethod
     @contextmanager
-    def running(cls, delay_ms: float = 10.0) -> Iterator[Site]:
+    def running(cls, delay_ms: float = 10.0, *, in_memory: bool = False) -> Iterator[Site]:
         """The lab for one block, and for it alone: another process waits until it is gone."""
         with alone():
             if STATE_FILE.exists() and json.loads(STATE_FILE.read_text())["keep"]:
                 raise RuntimeError("somebody keeps the lab up: python -m tests.lab down")
             try:
-                yield cls.up(delay_ms, keep=False)
+                yield cls.up(delay_ms, keep=False, in_memory=in_memory)
             finally:
                 leftovers.remove()
 
@@ -177,7 +181,7 @@ class Site:
             minions.install_master(host, keys, list(self.hosts), secrets)
             self.write_pillar()
         if host.name in database.SERVER_IDS:
-            database.seed(host, wiki.TEMPLATE)
+            database.seed(host, wiki.TEMPLATE, in_memory=self.in_memory)
         if host.name.endswith("-app1"):
             wiki.install(host, self[f"{host.name[:3]}-db1"].address)
         for unit in host.units:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets as random
 import shutil
 import subprocess
@@ -195,7 +196,11 @@ def _install(host: Host, secrets: dict[str, str]) -> None:
 
 def install(host: Host, dbhost: str) -> None:
     """Copy the template's application to a host that is off."""
-    configure(host, dbhost, (TEMPLATE / "LocalSettings.php").read_text())
+    template = TEMPLATE / "LocalSettings.php"
+    configure(host, dbhost, template.read_text())
+    # MediaWiki tells browsers of it: no page was changed after this file was, and that is one time on both sides.
+    when = template.stat().st_mtime
+    os.utime(host.root / "etc/mediawiki/LocalSettings.php", (when, when))
     cache = host.root / "var/lib/mediawiki/cache"
     shutil.rmtree(cache)
     subprocess.run(["cp", "-a", str(TEMPLATE / "cache"), str(cache)], check=True)

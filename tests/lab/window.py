@@ -11,10 +11,15 @@ from tests.lab.writer import Results, Writer
 class Window:
     """Two writer processes, each hammering at one primary only, on one monotonic clock."""
 
-    def __init__(self, chain: Chain, threads: int = 2, period: float = 0.0016) -> None:
-        """At least 1,000 attempts a second on each side with the defaults, while refused."""
+    def __init__(
+        self, chain: Chain, threads: int = 2, period: float = 0.0016, retry: float = 0.0016
+    ) -> None:
+        """At least 1,000 attempts a second on each side with the defaults.
+
+        Each thread writes once a `period` seconds, and once a `retry` while it is refused.
+        """
         self._writers = {
-            side: Writer(chain, threads=threads, sides=(side,), period=period, retry=period)
+            side: Writer(chain, threads=threads, sides=(side,), period=period, retry=retry)
             for side in ("old", "new")
         }
         self.results: dict[str, Results] = {}

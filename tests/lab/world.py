@@ -18,7 +18,7 @@ def look(chain: Chain) -> World:
     for name, server in chain.servers.items():
         world[name] = _settings(server) | {
             "channels": _channels(server),
-            "role at boot": _text(server.role_file),
+            "role at boot": server.role_at_boot(),
         }
     world["break-glass page"] = _text(Path(chain.pillar()["databases"]["break_glass_file"]))
     for side in ("old", "new"):
@@ -57,10 +57,7 @@ def writable(chain: Chain) -> list[str]:
 
 
 def _settings(server: MariaDB) -> World:
-    return server.run(
-        "SELECT @@global.read_only AS read_only, @@global.gtid_domain_id AS domain,"
-        " @@global.event_scheduler AS scheduler, @@global.general_log AS general_log"
-    )[0]
+    return server.run(server.SETTINGS)[0]
 
 
 def _channels(server: MariaDB) -> list[tuple[str, str, bool]]:
@@ -73,7 +70,7 @@ def _channels(server: MariaDB) -> list[tuple[str, str, bool]]:
                 f"{row['Master_Host']}:{row['Master_Port']}",
                 row["Slave_IO_Running"] == row["Slave_SQL_Running"] == "Yes",
             )
-            for row in server.run("SHOW ALL SLAVES STATUS")
+            for row in server.channels()
         ]
         if all(running for _, _, running in found) or time.monotonic() > deadline:
             return found

@@ -11,6 +11,7 @@ import gc
 import itertools
 import json
 import secrets
+import signal
 import struct
 import subprocess
 import sys
@@ -158,6 +159,8 @@ class _Workers:
 
 def main() -> None:
     """Reads the configuration, writes until standard input ends, prints the result."""
+    # Ctrl-C is the parent's: it ends this by closing standard input, and not a thread of it alone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     workers = _Workers(json.loads(sys.stdin.readline()))
     for lane in itertools.chain.from_iterable(workers.lanes):
         lane.connect()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +120,36 @@ class Plane:
     def fault(self, service: str, *faults: dict[str, Any]) -> None:
         """Orders faults at the door of a service; none takes them away."""
         request("PUT", f"{self.place.url(service)}/_door/faults", list(faults))
+
+    def told(self, server: dict[str, Any], what: str) -> bytes:
+        """What Nova's metadata service tells a guest of itself, asked as Neutron's proxy asks it for a guest."""
+        ident, project = server["id"], server["tenant_id"]
+        signed = hmac.new(PASSWORD.encode(), ident.encode(), hashlib.sha256).hexdigest()
+        address = next(iter(server["addresses"].values()))[0]["addr"]
+        asked = urllib.request.Request(
+            f"{self.place.url('metadata')}/openstack/latest/{what}",
+            headers={
+                "X-Forwarded-For": address,
+                "X-Instance-ID": ident,
+                "X-Instance-ID-Signature": signed,
+                "X-Tenant-ID": project,
+            },
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return bytes(answer.read())
+
+    @contextlib.contextmanager
+    def volume(self, server: str, ident: str) -> Iterator[None]:
+        """A volume is attached to a server, as Nova writes it down: no Cinder hands any out here."""
+        self._database.run(
+            "INSERT INTO nova.block_device_mapping (created_at, deleted, source_type, destination_type, device_name,"
+            " delete_on_termination, volume_id, volume_size, instance_uuid, uuid)"
+            f" VALUES (NOW(), 0, 'volume', 'volume', '/dev/vdb', 0, '{ident}', 50, '{server}', UUID())"
+        )
+        try:
+            yield
+        finally:
+            self._database.run(f"DELETE FROM nova.block_device_mapping WHERE volume_id='{ident}'")
 
     def requests(self, service: str) -> list[dict[str, Any]]:
         """What came to a service's door since the last `forget`."""

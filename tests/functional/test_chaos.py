@@ -1,0 +1,36 @@
+"""The most telling rows of the fault matrix; `make chaos` runs all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos import runner
+from tests.chaos.case import Case
+from tests.chaos.cases import ON_LOOPBACK
+from tests.chaos.loopback import Loopback
+from tests.chaos.matrix import in_turns
+
+# Each begins where the one before it ended, where that can be.
+FAST = [case for case, _ in in_turns((case, case.fast) for case in ON_LOOPBACK if case.fast)]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    if not shutil.which("mariadbd"):
+        pytest.skip("MariaDB is not installed")
+    with Loopback(tmp_path_factory.mktemp("bench")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("case", FAST, ids=lambda case: f"{case.fast}: {case.name}")
+def test_whatever_fails_nothing_is_lost_and_nobody_stays_fenced_in_silence(
+    bench: Loopback, case: Case
+) -> None:
+    if any(one.kind == "small_disk" for one in case.breaks) and os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    row = runner.carry(bench, case, case.fast)
+    assert row["problems"] == [], row

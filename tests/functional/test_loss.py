@@ -1,0 +1,154 @@
+"""The new primary took writes and is gone: going back without it is a decision of people, and says what it costs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+from tests.lab.salt import SaltMaster
+
+REASON = "its host burnt, and the disk with it"
+ROW = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES ({run},1,1,'new',SYSDATE(6))"
+
+
+@pytest.fixture
+def pillar(fresh_chain: Chain) -> dict[str, Any]:
+    """The site after a flip, with something written on the new side."""
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 2000, "replication": 4000}
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+    fresh_chain.new.run(ROW.format(run=1))
+    fresh_chain.settle()
+    return pillar
+
+
+def lose(chain: Chain, pillar: dict[str, Any]) -> str:
+    """The new primary takes a write that the old side never gets, and dies; returns what the old side has."""
+    chain.old.run("STOP SLAVE IO_THREAD")
+    chain.new.run(ROW.format(run=2))
+    chain.new.kill()
+    way_back = direct.run(pillar, "status").answer["way_back"]
+    assert "new-db1 does not answer; old-db1 received everything up to" in way_back
+    assert "is_off=new-db1" in way_back
+    received = way_back.partition("accept_loss=")[2].split(" ")[0]
+    assert received == chain.old.value("SELECT @@gtid_slave_pos")
+    return str(received)
+
+
+def revert(pillar: dict[str, Any], **told: Any) -> direct.Done:
+    return direct.run(pillar, "apply", phase="revert", **told)
+
+
+def refused(pillar: dict[str, Any], words: str, **told: Any) -> None:
+    done = revert(pillar, **told)
+    assert done.problem.get("kind") in ("refused", "settings"), done
+    assert words in done.problem["message"], done.problem["message"]
+
+
+def test_as_long_as_the_new_primary_may_be_writable_nothing_is_given_up(
+    fresh_chain: Chain, pillar: dict[str, Any]
+) -> None:
+    everything = {"accept_loss": "0-21-99", "is_off": "new-db1", "reason": REASON}
+    before = world.look(fresh_chain)
+    refused(pillar, "it answers and accepts writes; mend: salt-run migrate.revert", **everything)
+    # It hangs, and nobody knows.
+    fresh_chain.new.pause()
+    try:
+        refused(pillar, "say so: is_off=new-db1", accept_loss="0-21-99", reason=REASON)
+        refused(
+            pillar, "say so: is_off=new-db1", accept_loss="0-21-99", reason=REASON, is_off="new-db2"
+        )
+    finally:
+        fresh_chain.new.resume()
+    assert fresh_chain.old.value("SELECT @@global.read_only") == 1
+    fresh_chain.settle()
+    assert world.look(fresh_chain) == before
+
+
+def test_what_is_lost_must_be_known_and_the_reason_given(
+    fresh_chain: Chain, pillar: dict[str, Any]
+) -> None:
+    received = lose(fresh_chain, pillar)
+    refused(pillar, f"accept_loss={received}", accept_loss="all", is_off="new-db1", reason=REASON)
+    refused(pillar, "found nothing, expected why", accept_loss=received, is_off="new-db1")
+    wrong = direct.run(pillar, "apply", phase="flip", accept_loss=received)
+    assert "found migrate.flip, expected migrate.revert" in wrong.problem["message"]
+    assert world.writable(fresh_chain) == []
+
+
+def test_the_old_side_serves_again_and_everything_says_what_was_lost(
+    fresh_chain: Chain, pillar: dict[str, Any]
+) -> None:
+    chain, received = fresh_chain, lose(fresh_chain, pillar)
+    # The first attempt dies right behind the commit point: the same command again finishes it.
+    killed = {"accept_loss": received, "is_off": "new-db1", "reason": REASON}
+    assert direct.run(pillar, "apply", "fail-after:opened", phase="revert", **killed).verdict in (
+        "done",
+        "stopped",
+    )
+    done = revert(pillar, **killed)
+    assert (
+        done.verdict in ("done", "unchanged") or "accepts writes already" in done.problem["message"]
+    )
+    assert world.writable(chain) == ["old-db1"]
+    assert chain.old.value("SELECT @@global.gtid_domain_id") == 0
+    assert "read_only=0" in chain.old.role_file.read_text()
+    assert not chain.notice_path("old").exists()
+    runs = {row["run"] for row in chain.old.run("SELECT run FROM site.writes")}
+    assert 1 in runs and 2 not in runs
+    chain.old.run(ROW.format(run=3))
+    status = direct.run(pillar, "status").answer
+    assert (status["primary"], status["way_back"]) == ("old", "the old side serves")
+    assert status["given_up"] == {"server": "new-db1", "lost_after": received, "reason": REASON}
+    journal = max((chain.state / "migrate" / "runs").glob("revert-with-loss-*.jsonl"))
+    forced = [
+        line
+        for line in map(json.loads, journal.read_text().splitlines())
+        if line["record"] == "forced"
+    ]
+    assert [line["reason"] for line in forced] == [REASON]
+    # Switched on again it is open, as its role says: that is said at once, and a flip refused.
+    chain.new.start()
+    status = direct.run(pillar, "status").answer
+    assert any(
+        "new-db1: it was given up" in alarm and "accepts writes" in alarm
+        for alarm in status["alarms"]
+    )
+    flip = direct.run(pillar, "apply", phase="flip")
+    assert flip.problem["kind"] == "refused"
+
+
+def test_a_flip_that_died_undecided_with_its_target_is_given_up_with_it(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 1000, "replication": 4000}
+    assert (
+        direct.run(pillar, "apply", "fail-before:source.old-db1", phase="flip").verdict == "stopped"
+    )
+    fresh_chain.new.kill()
+    assert direct.run(pillar, "abort").verdict == "stopped"
+    way_back = direct.run(pillar, "status").answer["way_back"]
+    received = way_back.partition("accept_loss=")[2].split(" ")[0]
+    done = revert(pillar, accept_loss=received, is_off="new-db1", reason=REASON)
+    assert done.verdict == "done", done.problem
+    assert world.writable(fresh_chain) == ["old-db1"]
+    assert direct.run(pillar, "abort").verdict == "unchanged"
+
+
+def test_it_is_typed_at_salt_as_it_is_documented(
+    fresh_chain: Chain, pillar: dict[str, Any], salt_master: SaltMaster
+) -> None:
+    received = lose(fresh_chain, pillar)
+    salt_master.set_pillar(pillar)
+    bare = salt_master.run("migrate.revert", f"accept_loss={received}", f"reason={REASON}")
+    assert bare.rc == 1 and "is_off=new-db1" in bare.stdout
+    ran = salt_master.run(
+        "migrate.revert", f"accept_loss={received}", "is_off=new-db1", f"reason={REASON}"
+    )
+    assert ran.rc == 0, ran.stdout
+    assert world.writable(fresh_chain) == ["old-db1"]

@@ -1,0 +1,424 @@
+"""What MySQL does otherwise: its fence, its roles at boot, its GTID sets, its page and its grants."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.err import OperationalError
+
+from tests.lab import direct, world
+from tests.lab.loopback import Chain
+from tests.lab.mariadb import MariaDB
+from tests.lab.salt import SaltMaster
+from tests.lab.watch import Watch
+from tests.lab.writer import Writer, judge
+
+ROW = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (7,7,{},'old',SYSDATE(6))"
+GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "what-it-needs.md"
+
+# server, what is done to it, what takes it back, who is named, the finding, whether it blocks
+SQL: list[tuple[str, str, str, str, str, bool]] = [
+    ("old-db1", "SET GLOBAL super_read_only=1", "SET GLOBAL read_only=0",
+     "old-db1", "it is read-only, and it is the primary to move from", True),
+    ("relay", "SET GLOBAL read_only=0", "SET GLOBAL super_read_only=1",
+     "new-relay", "it accepts writes beside the primary", True),
+    ("relay", "SET GLOBAL super_read_only=0", "SET GLOBAL super_read_only=1",
+     "new-relay", "super_read_only is off", False),
+    ("new-db1", "STOP REPLICA SQL_THREAD", "START REPLICA",
+     "new-db1", "replication from new-relay stands", True),
+    ("new-db2", "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_DELAY=30; START REPLICA",
+     "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_DELAY=0; START REPLICA",
+     "new-db2", "it is delayed by 30 s on purpose", True),
+    ("relay", "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_IGNORE_TABLE=(site.junk);"
+     "START REPLICA",
+     "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_IGNORE_TABLE=(); START REPLICA",
+     "new-relay", "replication filters: Replicate_Ignore_Table=site.junk", True),
+    ("new-db1", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.9' FOR CHANNEL 'leftover'",
+     "RESET REPLICA ALL FOR CHANNEL 'leftover'",
+     "new-db1", "further replication channels: leftover", True),
+    ("relay", "SET GLOBAL gtid_mode=ON_PERMISSIVE", "SET GLOBAL gtid_mode=ON",
+     "new-relay", "gtid_mode is ON_PERMISSIVE", True),
+    ("old-db1", "SET GLOBAL sync_binlog=0", "SET GLOBAL sync_binlog=1",
+     "old-db1", "sync_binlog=0", False),
+    ("old-db1", "CREATE EVENT site.tick ON SCHEDULE EVERY 1 DAY DO SELECT 1", "DROP EVENT site.tick",
+     "old-db1", "scheduled events: site.tick", False),
+]  # fmt: skip
+
+
+@pytest.fixture
+def somebody(mysql: Chain) -> Iterator[pymysql.Connection]:
+    """A session of the application on the old primary."""
+    connection = mysql.old.connect(mysql.app.user, mysql.app.password)
+    yield connection
+    with contextlib.suppress(pymysql.err.Error):
+        connection.close()
+
+
+def findings(pillar: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a look finds; every finding says how to mend it."""
+    planned = direct.run(pillar, "plan", phase="flip")
+    assert planned.rc == 0, planned.problem
+    found: list[dict[str, Any]] = planned.answer["findings"]
+    assert all(note["mend"] and note["topic"] for note in found)
+    return found
+
+
+def has(found: list[dict[str, Any]], subject: str, words: str, blocking: bool) -> bool:
+    return any(
+        note["subject"] == subject and words in note["found"] and note["blocking"] == blocking
+        for note in found
+    )
+
+
+def moved(chain: Chain, *phases: str) -> None:
+    """Runs phases that must succeed."""
+    for phase in phases:
+        done = direct.run(chain.pillar(), "apply", phase=phase)
+        assert done.verdict == "done", done.problem
+
+
+def agree(chain: Chain) -> None:
+    """Everybody has the same rows."""
+    chain.settle()
+    sums = chain.checksums()
+    assert len(set(sums.values())) == 1, sums
+
+
+def test_each_thing_that_is_wrong_is_named(mysql: Chain) -> None:
+    pillar = mysql.pillar()
+    assert findings(pillar) == []
+    for server, wrong, right, subject, words, blocking in SQL:
+        mysql[server].run(wrong)
+        found = findings(pillar)
+        assert has(found, subject, words, blocking), (wrong, found)
+        mysql[server].run(right)
+        mysql.wait_replicating()
+        mysql.settle()
+        assert findings(pillar) == [], wrong
+
+
+def test_where_gtid_is_off_the_finding_says_how_to_turn_it_on_without_a_stop(mysql: Chain) -> None:
+    """Step by step, and what is said is what works."""
+    names = ("new-db1", "new-db2")
+    down = ("ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF")
+    for name in names:
+        mysql[name].run(
+            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=0"
+            + "".join(f"; SET GLOBAL gtid_mode={mode}" for mode in down)
+        )
+    found = findings(mysql.pillar())
+    for name in names:
+        assert has(found, name, "gtid_mode is OFF", True)
+    (mend,) = {note["mend"] for note in found if "gtid_mode" in note["found"]}
+    words = re.findall(
+        r"SET PERSIST [\w=]+|STOP REPLICA|CHANGE \w+ \w+ TO [\w=]+|START REPLICA", mend
+    )
+    assert len(words) == 8
+    for name in names:
+        for word in words:
+            mysql[name].run(word)
+    mysql.wait_replicating()
+    assert findings(mysql.pillar()) == []
+
+
+def test_a_transaction_of_one_server_alone_is_found_and_can_be_taken_on(mysql: Chain) -> None:
+    """Its number may be tagged; what stands in the way of nobody is only told."""
+    mysql.old.run("SET SESSION gtid_next='AUTOMATIC:heartbeat'; " + ROW.format(1))
+    mysql.settle()
+    assert ":heartbeat:1" in mysql.new.position()
+    # Nobody's binlog reaches back to the beginning.
+    mysql.old.run("FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW()")
+    assert findings(mysql.pillar()) == []
+    mysql.new.run("FLUSH TABLES")
+    found = findings(mysql.pillar())
+    uuid = mysql.new.value("SELECT @@server_uuid")
+    assert has(found, "new-db1", f"{uuid}:", True)
+    assert not [note for note in found if note["blocking"] and note["subject"] != "new-db1"]
+    assert direct.run(mysql.pillar(), "apply", phase="flip").verdict is None
+    taken = [note["id"] for note in found if note["blocking"]]
+    done = direct.run(mysql.pillar(), "apply", phase="flip", force=taken, reason="a FLUSH")
+    assert done.verdict == "done", done.problem
+    agree(mysql)
+    assert findings(mysql.pillar()) == []
+    moved(mysql, "revert")
+
+
+def test_tagged_transactions_go_along_both_ways(mysql: Chain) -> None:
+    tagged = "SET gtid_next='AUTOMATIC:job'; " + ROW
+    mysql.old.run(tagged.format(71))
+    moved(mysql, "flip")
+    mysql.new.run(tagged.format(72))
+    moved(mysql, "revert")
+    agree(mysql)
+    seen = mysql.old.value("SELECT @@global.gtid_executed")
+    # By either primary's own name.
+    assert seen.count(":job:") == 2, seen
+    # The other tests' writers count their attempts from nought as well.
+    ours = "SELECT COUNT(*) FROM site.writes WHERE run=7 AND attempt IN (71, 72)"
+    assert mysql.old.value(ours) == 2
+
+
+def test_a_comparison_of_data_says_that_it_is_not_offered(mysql: Chain) -> None:
+    done = direct.run(mysql.pillar(), "database.checksum", source="old-db1", replica="new-db1")
+    assert "MySQL tells no position for a snapshot" in done.problem["message"], done.problem
+
+
+def test_families_are_not_mixed(mysql: Chain, tmp_path: Path) -> None:
+    stranger = MariaDB("stranger", "127.0.0.41", mysql.port, tmp_path / "stranger", 41)
+    stranger.create()
+    stranger.start()
+    try:
+        admin = mysql.admin
+        stranger.run(
+            f"GRANT ALL PRIVILEGES ON *.* TO '{admin.user}'@'%' IDENTIFIED BY '{admin.password}'"
+        )
+        pillar = mysql.pillar()
+        pillar["nodes"]["new"]["db1"]["private"] = stranger.address
+        found = findings(pillar)
+    finally:
+        stranger.kill()
+    assert has(found, "new-db1", "it is MariaDB 10.11", True)
+    assert "MySQL cannot follow MariaDB" in str(found)
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["UPDATE site.writes SET at = IF(SLEEP(3), at, at) LIMIT 1", "LOCK TABLES site.writes WRITE"],
+    ids=["a statement of three seconds", "a table lock"],
+)
+def test_whoever_holds_the_fence_up_too_long_ends_the_flip_and_nobody_stays_fenced(
+    mysql: Chain, somebody: pymysql.Connection, work: str
+) -> None:
+    mysql.old.run(ROW.format(1))
+    mysql.settle()
+    before = world.look(mysql)
+
+    def hold() -> None:
+        with contextlib.suppress(pymysql.err.Error):
+            somebody.query(work)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    pillar = mysql.pillar()
+    pillar["databases"]["deadlines"] = {"fence": 300}
+    # After the checks, which would have found it, and before the fence.
+    pillar["notice"]["drain"] = 300
+    command = direct.Command(pillar, "apply", phase="flip")
+    command.until("started", "drained")
+    holder.start()
+    done = command.wait()
+    assert done.verdict == "aborted", done.problem
+    assert done.problem["kind"] == "deadline"
+    assert "held it up" in done.problem["message"]
+    assert "promotion" not in done.happened("started")
+    holder.join(10)
+    assert world.look(mysql) == before
+    assert mysql.serving() is mysql.old
+
+
+def test_nobody_writes_past_the_fence_nor_root_nor_an_event_nor_an_open_transaction(
+    mysql: Chain, somebody: pymysql.Connection
+) -> None:
+    mysql.old.run(
+        "CREATE DEFINER=root@localhost EVENT site.tick ON SCHEDULE EVERY 1 SECOND"
+        " ON COMPLETION PRESERVE DO " + ROW.format(9)
+    )
+    mysql.settle()
+    somebody.query("BEGIN")
+    somebody.query(ROW.format(1))
+    moved(mysql, "flip")
+    with pytest.raises(OperationalError) as refused:
+        somebody.query("COMMIT")
+    assert refused.value.args[0] in (1290, 2006, 2013)
+    with pytest.raises(OperationalError) as refused:
+        mysql.old.run(ROW.format(2))
+    assert refused.value.args[0] == 1290
+    time.sleep(1.5)
+    assert direct.run(mysql.pillar(), "status").answer["alarms"] == []
+    # It goes on where it was defined, once the old side serves again.
+    moved(mysql, "revert")
+    count = "SELECT COUNT(*) FROM site.writes WHERE attempt=9"
+    before = mysql.old.value(count)
+    time.sleep(1.5)
+    assert mysql.old.value(count) > before
+    mysql.old.run("DROP EVENT site.tick")
+    agree(mysql)
+
+
+def test_an_edit_in_flight_is_waited_for(mysql: Chain) -> None:
+    pillar = mysql.pillar()
+    pillar["notice"] |= {"drain": 100, "drain_limit": 3000}
+    node = pillar["nodes"]["old"]["app1"]["private"]
+    app = mysql.app
+    with (
+        mysql.old.connect(app.user, app.password, bind_address=node) as edit,
+        mysql.old.connect(app.user, app.password, bind_address=node),
+    ):
+        edit.query("BEGIN")
+        edit.query(ROW.format(1))
+        command = direct.Command(pillar, "apply", phase="flip")
+        command.until("started", "drained")
+        time.sleep(0.6)
+        edit.query("COMMIT")
+        committed = time.time()
+        drained = command.until("done", "drained")
+    assert command.wait().verdict == "done"
+    assert drained["detail"]["left"] == 0
+    assert drained["milliseconds"] >= 500
+    # The other connection of that node idles: nobody waits for it, nor whole seconds for this one.
+    assert drained["at"] - committed < 0.7
+    agree(mysql)
+
+
+def test_a_source_that_dies_in_mid_flip_comes_back_fenced_and_the_flip_is_finished(
+    mysql: Chain,
+) -> None:
+    pillar = mysql.pillar()
+    pillar["databases"]["deadlines"] = {"replication": 5000}
+    # Few writes: what it missed while it was down it must catch up with in time.
+    with Watch(mysql), Writer(mysql, **GENTLE | {"period": 0.05}) as writer:
+        flip = direct.Command(pillar, "apply", phase="flip")
+        flip.until("committed")
+        mysql.old.kill()
+        assert flip.wait().verdict in ("stopped", "done")
+        mysql.old.start()
+        assert mysql.old.value("SELECT @@global.super_read_only") == 1
+        assert world.writable(mysql) == ["new-db1"]
+        again = direct.run(pillar, "apply", phase="flip")
+        assert again.verdict in ("done", "unchanged"), again.problem
+        # So does the target, and stays open.
+        mysql.new.restart()
+        assert world.writable(mysql) == ["new-db1"]
+        # Its replicas try again every second; until then the way back is rightly refused.
+        mysql.wait_replicating(replicas=("old-db1", "new-db2"))
+        back = direct.run(pillar, "apply", phase="revert")
+        assert back.verdict == "done", back.problem
+        mysql.old.restart()
+        assert world.writable(mysql) == ["old-db1"]
+    verdict = judge(mysql, writer.results)
+    assert (verdict.lost, verdict.duplicated) == ([], [])
+    agree(mysql)
+
+
+def test_a_target_that_dies_before_the_promotion_leaves_the_old_side_serving(mysql: Chain) -> None:
+    pillar = mysql.pillar()
+    pillar["databases"]["deadlines"] = {"abort": 8000}
+    assert (
+        direct.run(pillar, "apply", "panic-after:fence", phase="flip").problem["kind"] == "defect"
+    )
+    assert world.writable(mysql) == []
+    mysql.new.kill()
+    direct.run(pillar, "abort")
+    assert world.writable(mysql) == ["old-db1"]
+    mysql.new.start()
+    assert direct.run(pillar, "abort").verdict in ("aborted", "unchanged")
+    assert mysql.new.value("SELECT @@global.super_read_only") == 1
+    moved(mysql, "flip", "revert")
+
+
+def test_every_failure_before_the_commit_point_leaves_the_world_as_it_was(mysql: Chain) -> None:
+    moved(mysql, "flip", "revert")
+    before = world.look(mysql)
+    for step in ("decision", "role-at-boot.old-db1", "way-back-tried", "fence"):
+        done = direct.run(mysql.pillar(), "apply", f"fail-after:{step}", phase="flip")
+        assert done.verdict == "aborted", (step, done.problem)
+        assert world.look(mysql) == before, step
+
+
+def test_the_page_carries_a_person_back_and_forward(mysql: Chain) -> None:
+    pillar = mysql.pillar()
+    page = Path(pillar["databases"]["break_glass_file"])
+
+    def type_(number: int) -> list[dict[str, Any]]:
+        part = re.split(r"(?m)^\d\. ", page.read_text())[number + 1]
+        server = mysql[re.search(r"On ((?:old|new)-\w+)", part)[1]]
+        return server.run("; ".join(re.findall(r"(?m)^((?:SET|SELECT|UPDATE) .*);$", part)))
+
+    with Watch(mysql):
+        broken = direct.run(pillar, "apply", "panic-after:fence", phase="flip")
+        assert broken.problem["kind"] == "defect"
+        assert type_(1)[0]["state"] == "unfence"
+        assert mysql.new.value("SELECT @@global.super_read_only") == 1
+        type_(2)
+        assert world.writable(mysql) == ["old-db1"]
+        mysql.old.restart()
+        assert world.writable(mysql) == ["old-db1"]
+        mysql.wait_replicating()
+        assert direct.run(pillar, "abort").verdict == "aborted"
+        broken = direct.run(pillar, "apply", "panic-after:promotion", phase="flip")
+        assert broken.problem["kind"] == "defect"
+        assert type_(1)[0]["state"] == "promote"
+        type_(3)
+        assert world.writable(mysql) == ["new-db1"]
+        finished = direct.run(pillar, "apply", phase="flip")
+        assert finished.verdict == "done", finished.problem
+    agree(mysql)
+
+
+def test_the_documented_accounts_carry_a_flip_and_a_revert_and_no_log_shows_a_password(
+    mysql: Chain,
+) -> None:
+    block = re.findall(r"```sql\n-- MySQL\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(block) == 1
+    accounts = {one.user: one for one in (mysql.admin, mysql.marker, mysql.replication)}
+    for user in accounts:
+        mysql.old.run(f"DROP USER '{user}'@'%'")
+    for statement in filter(str.strip, block[0].split(";")):
+        made = re.search(r"CREATE USER '(\w+)'", statement)
+        if made:
+            statement = statement.replace("'...'", f"'{accounts.pop(made[1]).password}'")
+        mysql.old.run(statement)
+    assert not accounts
+    mysql.settle()
+    for server in mysql.servers.values():
+        server.log_queries()
+    moved(mysql, "flip", "revert")
+    for server in mysql.servers.values():
+        server.log_queries(on=False)
+        text = server.general_log.read_text(errors="replace")
+        assert "SHOW REPLICA STATUS" in text
+        for account in (mysql.admin, mysql.marker, mysql.replication):
+            assert account.password not in text
+    assert direct.run(mysql.pillar(), "status").answer["alarms"] == []
+
+
+def test_fence_and_promotion_are_rehearsed_and_nothing_is_left_of_it(mysql: Chain) -> None:
+    settings = mysql.pillar() | {"rehearsal": {"replica": "db2"}}
+    before = world.look(mysql), mysql["new-db2"].position()
+    done = direct.run(settings, "rehearse")
+    assert done.verdict == "done", done.problem
+    assert done.answer["foretold"].keys() == {"fence", "promotion"}
+    assert (world.look(mysql), mysql["new-db2"].position()) == before
+    assert world.writable(mysql) == ["old-db1"]
+
+
+def test_a_copy_of_mysql_is_refused_and_nothing_is_done_for_it(
+    mysql: Chain, chain: Chain, salt_master: SaltMaster, tmp_path: Path
+) -> None:
+    pillar = mysql.pillar()
+    pillar["prepare"] = {"databases": {"folder": str(tmp_path / "carry")}}
+    # It has data, and follows nobody: prepare would have to bring it some.
+    apart = mysql["new-db2"]
+    apart.run(apart.FORGET)
+    before = [server.position() for server in mysql.servers.values()]
+    salt_master.set_pillar(pillar)
+    try:
+        ran = salt_master.run("state.orchestrate", "migrate.prepare")
+    finally:
+        salt_master.set_pillar(chain.pillar())
+    assert ran.rc == 1
+    comment = str(ran.states["prepare"]["comment"])
+    assert "[seeding] old-db1: it is MySQL" in comment, comment
+    assert "only MariaDB is copied so far" in comment
+    assert "build the new databases yourself" in comment
+    assert not (tmp_path / "carry").exists()
+    assert apart.channels() == []
+    assert [server.position() for server in mysql.servers.values()] == before

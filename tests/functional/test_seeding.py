@@ -1,0 +1,321 @@
+"""The relay and the new databases: copied from an old side that runs on, by a real Salt, and after every death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.newside import NEW, NewSide, minions
+from tests.lab.salt import Ran, SaltMaster
+from tests.lab.writer import Writer, judge
+
+ORCHESTRATE = ("state.orchestrate", "migrate.prepare")
+
+
+@pytest.fixture(scope="module")
+def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSide]:
+    with NewSide(tmp_path_factory.mktemp("newside")) as running:
+        # Enough that a copy takes its time.
+        running.old.run(
+            "CREATE TABLE site.blobs (id INT PRIMARY KEY, data LONGBLOB);"
+            "INSERT INTO site.blobs SELECT seq, REPEAT(MD5(RAND()), 32768) FROM site.seq_1_to_100"
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def master(side: NewSide) -> Iterator[SaltMaster]:
+    with SaltMaster(side.pillar()) as running, minions(running):
+        yield running
+
+
+def prepare(master: SaltMaster, *more: str) -> Ran:
+    return master.run(*ORCHESTRATE, *more, timeout=240)
+
+
+def changed(ran: Ran) -> dict[str, Any]:
+    return ran.states["prepare"]["changes"]
+
+
+def told(ran: Ran) -> str:
+    return str(ran.states["prepare"]["comment"])
+
+
+def record(side: NewSide, name: str) -> Path:
+    """The record of a comparison of a new server with old db1."""
+    subject = f"checksum.old-db1.{side.known_as(name)}.json"
+    return Path(side.pillar()["state_dir"]) / "proofs" / subject
+
+
+def stands(side: NewSide) -> None:
+    """The chain is as declared, everybody has the same data, and nobody wrote anything of their own."""
+    ours = side.old.value("SELECT @@gtid_binlog_pos")
+    ids = {side.old.value("SELECT @@server_id")}
+    for name in NEW:
+        server = side[name]
+        assert server.value("SELECT MASTER_GTID_WAIT(%s, 20)", (ours,)) == 0, name
+        assert server.value("SELECT @@global.read_only") == 1
+        assert server.value("SELECT @@global.event_scheduler") == "OFF"
+        assert server.value("SELECT @@global.log_slave_updates") == 1
+        status = server.run("SHOW SLAVE STATUS")[0]
+        assert (status["Slave_IO_Running"], status["Slave_SQL_Running"]) == ("Yes", "Yes")
+        source = "old-db1" if name == "relay" else "relay"
+        assert status["Master_Host"] == side[source].address
+        # What anybody but old db1 ever logged would be a transaction that only one server has.
+        logged = re.findall(r"\d+-(\d+)-\d+", server.value("SELECT @@gtid_binlog_state") or "")
+        assert set(logged) <= {str(side.old.server_id)}, f"{name} wrote by itself"
+        ids.add(server.value("SELECT @@server_id"))
+    assert len(ids) == 1 + len(NEW)
+    tables = ("site.writes", "site.blobs")
+    for table in tables:
+        sums = {
+            side[name].run(f"CHECKSUM TABLE {table}")[0]["Checksum"] for name in ("old-db1", *NEW)
+        }
+        assert len(sums) == 1, table
+
+
+# -- what stands in the way -----------------------------------------------------------------------
+
+
+def test_a_plan_shows_everything_and_writes_nothing(side: NewSide, master: SaltMaster) -> None:
+    before = side.old.value("SELECT @@gtid_binlog_pos")
+    ran = prepare(master, "test=True")
+    assert ran.rc == 0, ran.stdout
+    steps = changed(ran)
+    for name in NEW:
+        assert steps[f"seed.{side.known_as(name)}"] == {"old": False, "new": True}
+        assert steps[f"joined.{side.known_as(name)}"] == {"old": False, "new": True}
+        assert steps[f"data.{side.known_as(name)}"] == {"old": "unproved", "new": "alike"}
+        assert any(
+            "90-saltext-migrate-server.cnf" in one
+            for one in steps[f"configuration.{side.known_as(name)}"]["old"]
+        )
+    assert "way-back.old-db1" not in steps
+    assert not side.seed_folder.exists()
+    assert side.old.value("SELECT @@gtid_binlog_pos") == before
+
+
+def test_what_makes_a_copy_unsafe_is_found_all_at_once_and_refuses_it(
+    side: NewSide, master: SaltMaster
+) -> None:
+    pillar = side.pillar()
+    pillar["prepare"]["databases"]["servers"]["db2"]["server_id"] = side["old-db2"].server_id
+    master.set_pillar(pillar)
+    side.old.run(
+        "SET GLOBAL binlog_expire_logs_seconds=600; CREATE TABLE site.old (id INT) ENGINE=MyISAM"
+    )
+    ran = prepare(master)
+    side.old.run("SET GLOBAL binlog_expire_logs_seconds=0; DROP TABLE site.old")
+    master.set_pillar(side.pillar())
+    assert ran.rc == 1
+    for words in (
+        "its binlogs are kept for 600 s",
+        "1 tables of MyISAM, for example site.old",
+        "also that of old-db2",
+        "migrate:prepare:databases:servers:db2:server_id gives it another",
+    ):
+        assert words in told(ran)
+    assert not side.seed_folder.exists()
+
+
+# -- the whole way --------------------------------------------------------------------------------
+
+
+def test_the_new_side_is_copied_while_the_old_one_is_written(
+    side: NewSide, master: SaltMaster
+) -> None:
+    process = side.old.pid
+    others = set(re.findall(r"\d+-(\d+)-", side.old.value("SELECT @@gtid_binlog_state")))
+    with Writer(side, threads=2, sides=("old",)) as writer:
+        began = time.monotonic()
+        ran = prepare(master)
+        print(f"prepare of three databases: {time.monotonic() - began:.1f} s")
+        assert ran.rc == 0, ran.stdout + ran.stderr
+    assert writer.results.refused == []
+    assert judge(side, writer.results).lost == []
+    assert others == set(re.findall(r"\d+-(\d+)-", side.old.value("SELECT @@gtid_binlog_state")))
+    assert side.old.pid == process
+    stands(side)
+    for name in NEW:
+        # Each was compared with old db1, while that one was written.
+        proof = json.loads(record(side, name).read_text())["evidence"]
+        assert proof["differences"] == []
+        assert proof["tables"]["site.blobs"]["rows"] == 100
+        assert "site.writes" in proof["tables"]
+    for secret in (side.admin.password, side.replication.password):
+        assert secret not in ran.stdout + ran.stderr
+        kept = [path for path in side.seed_folder.rglob("*") if path.is_file()]
+        assert kept
+        assert not [path for path in kept if secret.encode() in path.read_bytes()]
+
+
+def test_a_second_run_changes_nothing(side: NewSide, master: SaltMaster) -> None:
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout
+    assert changed(ran) == {}
+    assert "already so" in told(ran)
+    stands(side)
+
+
+def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
+    side: NewSide, master: SaltMaster
+) -> None:
+    pillar = side.pillar()
+    folder = side.state / "backup"
+    pillar["prepare"]["backup"] = {"node": "db1", "folder": str(folder), "limit": 60_000}
+    master.set_pillar(pillar)
+
+    def finding() -> list[str]:
+        findings = master.run("migrate.preflight", "flip").answer
+        return [each["found"] for each in findings if each["topic"] == "backup"]
+
+    assert finding() == ["no backup of it was ever restored"]
+    folder.mkdir()
+    (folder / "base").mkdir()
+    ran = prepare(master)
+    assert ran.rc == 1
+    assert "holds what is not ours: name a folder of its own" in told(ran)
+    (folder / "base").rmdir()
+    # So many tables that what is asked of them goes to the host in parts.
+    columns = ", ".join(f"a_column_with_a_long_name_{number} VARCHAR(9)" for number in range(20))
+    many = [f"site.many_{number}" for number in range(30)]
+    side.old.run(
+        "".join(f"CREATE TABLE {table} (id INT PRIMARY KEY, {columns});" for table in many)
+    )
+    with Writer(side, threads=2, sides=("old",)) as writer:
+        began = time.monotonic()
+        ran = prepare(master)
+        print(f"backup of one database, restored: {time.monotonic() - began:.1f} s")
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert writer.results.refused == []
+    assert "backup.new-db1" in changed(ran)
+    seen = json.loads((side.state / "migrate/proofs/backup.new-db1.json").read_text())["evidence"]
+    # While it was taken and after that moment people wrote: the backup alone would be another.
+    taken = (folder / "base" / "xtrabackup_binlog_info").read_text().split()[2]
+    assert int(taken.split("-")[2]) < int(seen["position"].split("-")[2])
+    assert int(seen["position"].split("-")[2]) < int(
+        side.old.value("SELECT @@gtid_binlog_pos").split("-")[2]
+    )
+    assert seen["rows"] > 100
+    assert seen["tables"] > len(many)
+    assert (side.seed_folder / "new-db1-restore" / "SUMS.1").exists()
+    side.old.run(f"DROP TABLE {', '.join(many)}")
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [".saltext-migrate", "base"], "nothing of the restored one is left"
+    assert finding() == []
+    assert changed(prepare(master)) == {}
+    stands(side)
+    # A site's own tool, and one that gives back nothing.
+    pillar["prepare"]["backup"]["restore"] = "echo no such tape >&2; false"
+    master.set_pillar(pillar)
+    try:
+        ran = prepare(master)
+    finally:
+        master.set_pillar(side.pillar())
+    assert ran.rc == 1
+    assert "the backup does not come back: no such tape" in told(ran)
+
+
+def test_a_copy_that_differs_is_named(side: NewSide, master: SaltMaster) -> None:
+    record(side, "new-db2").unlink()
+    side["new-db2"].run("SET sql_log_bin=0; UPDATE site.blobs SET data='other' WHERE id=7")
+    ran = prepare(master)
+    assert ran.rc == 1
+    assert "its data is not that of old-db1, in 1 places: site.blobs: changed at '7'" in told(ran)
+    # What was found stays found, until somebody mends it.
+    assert set(changed(prepare(master, "test=True"))) == {"data.new-db2"}
+
+
+# -- deaths ---------------------------------------------------------------------------------------
+
+
+def worker(side: NewSide, name: str) -> int | None:
+    """The worker that receives a server's copy, while it lives."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((side.job(name) / "pid").read_text())
+        os.kill(pid, 0)
+        return pid
+    return None
+
+
+def until(found: Any, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (seen := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return seen
+
+
+def incoming(side: NewSide, name: str) -> Path:
+    return side[name].datadir / ".saltext-migrate-seed"
+
+
+def test_data_of_another_origin_is_never_touched(side: NewSide, master: SaltMaster) -> None:
+    side.empty("new-db2")
+    side["new-db2"].run("CREATE DATABASE theirs; CREATE TABLE theirs.precious (id INT)")
+    ran = prepare(master)
+    assert ran.rc == 1
+    assert "holds databases that no seed brought: theirs" in told(ran)
+    assert side["new-db2"].run("SHOW TABLES IN theirs") != []
+    side["new-db2"].run("DROP DATABASE theirs")
+
+
+def test_a_seed_that_dies_half_way_begins_again_by_itself(
+    side: NewSide, master: SaltMaster
+) -> None:
+    side.empty("new-db2")
+    running = subprocess.Popen(
+        master.command(*ORCHESTRATE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: any(incoming(side, "new-db2").glob("*")))
+    os.killpg(worker(side, "new-db2"), signal.SIGKILL)
+    said, errors = running.communicate(timeout=240)
+    assert running.returncode == 0, said + errors
+    stands(side)
+    # What was said of the data that it had before did not count.
+    assert json.loads(record(side, "new-db2").read_text())["evidence"]["differences"] == []
+
+
+def test_a_controller_that_is_killed_finds_its_copy_again(
+    side: NewSide, master: SaltMaster
+) -> None:
+    side.empty("new-db2")
+    running = subprocess.Popen(
+        master.command(*ORCHESTRATE), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until(lambda: any(incoming(side, "new-db2").glob("*")))
+    running.kill()
+    running.wait()
+    ours = until(lambda: worker(side, "new-db2"))
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert int((side.job("new-db2") / "pid").read_text()) == ours, "no second copy"
+    stands(side)
+    assert changed(prepare(master)) == {}
+
+
+# -- what old db1 lacks ---------------------------------------------------------------------------
+
+
+def test_what_the_way_back_needs_waits_for_a_restart(side: NewSide, master: SaltMaster) -> None:
+    side.old.stop()
+    side.old.start("--log-slave-updates=OFF")
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout
+    assert set(changed(ran)) == {"way-back.old-db1"}
+    written = side.old.conf_d / "97-saltext-migrate-way-back.cnf"
+    assert "log_slave_updates=ON" in written.read_text()
+    assert side.old.value("SELECT @@global.log_slave_updates") == 0, "nobody restarted it"
+    side.old.restart()
+    assert side.old.value("SELECT @@global.log_slave_updates") == 1
+    assert changed(prepare(master)) == {}

@@ -1,0 +1,157 @@
+"""Owns an old side that runs and a new side that is empty, on loopback: what prepare finds.
+
+Every database host has a real minion of its own; a server of the new side is a fresh one, as a package leaves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.lab.loopback import _SEED, Chain
+from tests.lab.mariadb import MariaDB, ServerFailed
+from tests.lab.salt import SaltMaster
+
+NEW = ("relay", "new-db1", "new-db2")
+HOSTS = ("old-db1", *NEW)
+
+
+class Detached(MariaDB):
+    """A server that whoever starts it leaves behind: it is known by its pid file."""
+
+    def _process_id(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.home / "mysqld.pid").read_text())
+            if "mariadbd" in Path(f"/proc/{pid}/comm").read_text():
+                return pid
+        return None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return super().running or self._process_id() is not None
+
+    def _end(self, number: signal.Signals, timeout: float) -> None:
+        pid = self._process_id()
+        if self._process is not None:
+            if self._process.poll() is None:
+                super()._end(number, timeout)
+            self._process = None
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + timeout
+        while self._process_id() == pid:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{self.name} did not stop in {timeout} s")
+            time.sleep(0.02)
+
+
+class NewSide(Chain):
+    """Old db1 with its replica; relay, new db1 and new db2 run, and hold nothing."""
+
+    def __init__(self, state: Path, options: dict[str, dict[str, str]] | None = None) -> None:
+        super().__init__(state, options=options)
+        for name in NEW:
+            old = self.servers[name]
+            # As a package leaves it: what the chain needs is for prepare to say.
+            fresh = Detached(name, old.address, old.port, old.home, 1)
+            self.servers[name] = fresh
+
+    @property
+    def seed_folder(self) -> Path:
+        """Where every host keeps its worker."""
+        return self.state / "seed"
+
+    def pillar(self) -> dict[str, Any]:
+        """Returns the chain as pillar, with the part of prepare that is about databases."""
+        pillar = super().pillar()
+        for side in ("old", "new"):
+            for node, found in pillar["nodes"][side].items():
+                name = "relay" if node == "relay" else f"{side}-{node}"
+                if name in self.servers:
+                    found["minion"] = name
+                    found["defaults_file"] = str(self.servers[name].home / "my.cnf")
+                if name == "old-db2":
+                    del found["minion"]
+        # One machine: each server has its own address, which a real host need not name.
+        particular = {
+            name.removeprefix("new-"): {"options": {"bind_address": self.servers[name].address}}
+            for name in NEW
+        }
+        pillar["prepare"] = {
+            "databases": {
+                "port": self.port + 200,
+                "folder": str(self.seed_folder),
+                "start": 'setsid --fork mariadbd --defaults-file="$DEFAULTS_FILE" </dev/null >/dev/null 2>&1',
+                "stop": _STOP,
+                "servers": particular,
+                "deadlines": {"seed": 120_000, "catch_up": 60_000},
+            },
+            "deadlines": {"host": 30_000},
+        }
+        return pillar
+
+    def close(self) -> None:
+        """Ends workers and servers."""
+        for path in self.seed_folder.glob("*/pid"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(path.read_text())
+                if "carry.sh" in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.killpg(pid, signal.SIGKILL)
+        super().close()
+
+    @staticmethod
+    def known_as(name: str) -> str:
+        """Returns the product's own name of a server: side and node."""
+        return "new-relay" if name == "relay" else name
+
+    def job(self, name: str) -> Path:
+        """Returns the folder of the worker that receives a server's copy."""
+        return self.seed_folder / f"{self.known_as(name)}-receive"
+
+    def empty(self, name: str) -> None:
+        """Makes a new server what it was: fresh, running, without data and configuration of ours."""
+        server = self.servers[name]
+        server.kill()
+        shutil.rmtree(server.home)
+        server.create()
+        server.start()
+
+    def _build(self) -> None:
+        for server in self.servers.values():
+            server.create()
+            server.launch()
+        for server in self.servers.values():
+            server.wait_ready()
+        self.old.run(_SEED)
+        self._accounts()
+        self.replicate(self["old-db2"], self.old)
+
+
+# What `systemctl stop` does, for a server that no unit knows.
+_STOP = (
+    'file=$(my_print_defaults --defaults-file="$DEFAULTS_FILE" mysqld | sed -n "s/^--pid[-_]file=//p");'
+    ' kill "$(cat "$file" 2>/dev/null)" 2>/dev/null || exit 0;'
+    ' while [ -e "$file" ]; do sleep 0.05; done'
+)
+
+
+@contextmanager
+def minions(master: SaltMaster) -> Iterator[None]:
+    """A real minion for each database host, accepted by the master."""
+    with contextlib.ExitStack() as running:
+        for host in HOSTS:
+            running.enter_context(master.accepted_minion(host))
+        deadline = time.monotonic() + 60
+        while set(HOSTS) - set(master.ping(*HOSTS)):
+            assert time.monotonic() < deadline
+        yield

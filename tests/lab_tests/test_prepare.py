@@ -1,0 +1,50 @@
+"""Prepare on real hosts: Debian's own MariaDB and units, and a wide-area network between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import database, leftovers
+from tests.lab.emptied import NEW, PREPARE, empty, prepare
+from tests.lab.site import Site
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site.running() as site:
+        empty(site)
+        site.write_pillar({"prepare": PREPARE, "edge": None})
+        yield site
+    assert not any(leftovers.found().values()), leftovers.found()
+
+
+def test_fresh_hosts_become_a_chain_that_a_flip_accepts(site: Site) -> None:
+    ran = prepare(site)
+    print(ran.stderr)
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    for name, source in database.CHAIN.items():
+        status = site.sql(name, "SHOW SLAVE STATUS")[0]
+        assert status["Master_Host"] == site[source].address
+        assert (status["Slave_IO_Running"], status["Slave_SQL_Running"]) == ("Yes", "Yes")
+    pages = {str(site.sql(name, "SELECT COUNT(*) n FROM wiki.page")) for name in ("old-db1", *NEW)}
+    assert len(pages) == 1
+    assert site["new-app1"].read("/srv/code/deep/down") == "here\n"
+    assert site["new-app1"].run(["readlink", "/srv/code/link"]).stdout == "/srv/code/deep\n"
+    found = site.salt_run("migrate.preflight")
+    assert found.rc == 0, found.stdout
+
+
+def test_again_changes_nothing_and_a_reboot_leaves_a_replica(site: Site) -> None:
+    again = prepare(site)
+    assert again.rc == 0, again.stdout
+    assert "already so" in again.stdout
+    site["new-db1"].reboot()
+    site["new-db1"].wait("mariadb.service")
+    assert site.sql("new-db1", "SELECT @@read_only r, @@event_scheduler e") == [
+        {"r": 1, "e": "OFF"}
+    ]
+    database.wait_following([site["new-db1"]], site.secrets["admin"])

@@ -21,7 +21,7 @@ from tests.lab.beside import prepare
 from tests.lab.direct import Done
 from tests.lab.hosts import LAB, Host
 from tests.lab.loopback import Chain
-from tests.lab.mariadb import MariaDB
+from tests.lab.mariadb import IN_CLEAR, MariaDB
 from tests.lab.people import People
 from tests.lab.site import Site
 from tests.lab.verdict import judge
@@ -55,7 +55,7 @@ class Server(MariaDB):
         told = {"autocommit": True, "connect_timeout": 3, "client_flag": CLIENT.MULTI_STATEMENTS}
         return pymysql.connect(
             host=self.address, port=3306, user="migrate", password=self._password,
-            cursorclass=pymysql.cursors.DictCursor, **(told | options),
+            cursorclass=pymysql.cursors.DictCursor, **(IN_CLEAR | told | options),
         )  # fmt: skip
 
     @property

@@ -23,6 +23,7 @@ from typing import Any
 import pymysql
 
 from tests.lab.loopback import Chain
+from tests.lab.mariadb import IN_CLEAR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = {"old": "127.0.0.13", "new": "127.0.0.23"}
@@ -185,7 +186,9 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         try:
             with (
                 contextlib.closing(
-                    pymysql.connect(**self.server.told["database"], **limits, autocommit=True)
+                    pymysql.connect(
+                        **self.server.told["database"], **limits, autocommit=True, **IN_CLEAR
+                    )
                 ) as connection,
                 connection.cursor() as cursor,
             ):

@@ -17,6 +17,7 @@ import pymysql
 import pymysql.cursors
 
 from tests.lab.hosts import Host
+from tests.lab.mariadb import IN_CLEAR
 
 SERVER_IDS = {"old-db1": 11, "old-db2": 12, "relay": 30, "new-db1": 21, "new-db2": 22}
 # Replica -> its source, as declared.
@@ -111,6 +112,7 @@ def session(
         autocommit=True,
         connect_timeout=max(1, round(seconds)),
         cursorclass=pymysql.cursors.DictCursor,
+        **IN_CLEAR,
     )
     try:
         yield connection

@@ -28,6 +28,7 @@ from typing import Any
 import pymysql
 
 from tests.lab.loopback import Chain
+from tests.lab.mariadb import IN_CLEAR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Errors that prove that nothing was written: read-only, no such table, not allowed.
@@ -62,7 +63,7 @@ class Lane:
     def connect(self) -> None:
         """Opens the connection; raises what pymysql raises."""
         limits = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 1)
-        self._connection = pymysql.connect(**self._target, autocommit=True, **limits)
+        self._connection = pymysql.connect(**self._target, autocommit=True, **limits, **IN_CLEAR)
         # The bare socket from here on: the library would spend more time than the server does.
         connected = self._connection._sock
         connected.settimeout(self._timeout)

@@ -313,7 +313,7 @@ migrate:
     # What the community is told: salt-run migrate.announcement
     # announcement: {when: 'Sunday, 6 December, 04:00 UTC', contact: ops@example.org, limits: [searching], template: 'Soon: {when}'}
 
-  # What must run on one side alone, by name: a service, or a file below /etc/cron.d. Held on the new side by the test, and
+  # What must run on one side alone, by name: a service, or a file of cron. Held on the new side by the test, and
   # handed over by flip and revert.
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
 

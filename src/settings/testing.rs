@@ -1,6 +1,6 @@
 //! The time in which people try the new side: what they read, and what must run on one side alone.
 //!
-//! Invariant: what is held names one thing that a host can stop: a service, or a file of its own below /etc/cron.d.
+//! Invariant: what is held names one thing that a host can stop: a service, or a file of cron's.
 
 use super::check::wrong;
 use super::{Settings, Side};
@@ -70,7 +70,7 @@ pub struct Singleton {
     pub node: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// A file below /etc/cron.d.
+    /// A file below /etc/cron.d, or the crontab of a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
 }
@@ -85,7 +85,7 @@ pub struct Freeze {
     pub nodes: Vec<String>,
     /// Whether the database hosts apply no highstate.
     pub highstate: bool,
-    /// Files below /etc/cron.d of the database hosts that rest.
+    /// Files of cron on the database hosts that rest, as those of [`Singleton::cron`].
     pub crons: Vec<String>,
 }
 

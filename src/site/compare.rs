@@ -16,8 +16,21 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Headers that are another's business, or say the same as the body.
-const NEVER: [&str; 9] =
-    ["date", "age", "connection", "keep-alive", "transfer-encoding", "content-length", "via", "x-timer", "alt-svc"];
+const NEVER: [&str; 12] = [
+    "date",
+    "age",
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "content-length",
+    "via",
+    "alt-svc",
+    // The CDN's: which of its machines answered, and from where.
+    "x-timer",
+    "x-served-by",
+    "x-cache",
+    "x-cache-hits",
+];
 
 /// Milliseconds by which any answer may be later than another without a word.
 const SAME_MS: f64 = 50.0;
@@ -28,6 +41,8 @@ pub struct Way {
     pub way: &'static str,
     pub old: Place,
     pub new: Place,
+    /// The header in which the edge names its version: it differs by nature.
+    pub version: Option<String>,
 }
 
 /// One thing in which new differs from old.
@@ -155,7 +170,12 @@ impl Tester<'_> {
         let names: BTreeSet<&String> = old.headers.keys().chain(new.headers.keys()).collect();
         for name in names {
             let left_out = NEVER.contains(&name.as_str())
-                || self.compare.ignore_headers.iter().any(|ignored| ignored.eq_ignore_ascii_case(name));
+                || found
+                    .way
+                    .version
+                    .iter()
+                    .chain(&self.compare.ignore_headers)
+                    .any(|own| own.eq_ignore_ascii_case(name));
             // The test itself keeps search engines out.
             let ours = name == "x-robots-tag" && self.notice.is_some();
             let value = |page: &Page| page.headers.get(name).map(|values| values.join(", "));

@@ -4,7 +4,7 @@ use crate::edge::Fastly;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::proof::Proof;
-use crate::settings::{Settings, Side, Vhost, WayName};
+use crate::settings::{Service, Settings, Side, Vhost, WayName};
 use crate::site::compare::{Comparison, Tester, Way};
 use crate::site::page::Place;
 use crate::step::{Earlier, Seen, Step, Undo};
@@ -68,7 +68,7 @@ fn origin(settings: &Settings, name: &str, vhost: &Vhost, answer: Duration) -> R
         }
         Place::new(name, vhost, vhost.scheme.word(), first(vhost), places, answer)
     };
-    Ok(Way { vhost: name.to_owned(), way: "origin", old: place(Side::Old)?, new: place(Side::New)? })
+    Ok(Way { vhost: name.to_owned(), way: "origin", old: place(Side::Old)?, new: place(Side::New)?, version: None })
 }
 
 /// The service as people reach it, beside its copy: both through the same point of presence where the pillar names one.
@@ -82,7 +82,8 @@ fn copy(settings: &Settings, name: &str, vhost: &Vhost, answer: Duration) -> Res
         let places: BTreeMap<String, SocketAddr> = hosts.iter().filter_map(lead).collect();
         Place::new(name, vhost, vhost.scheme.word(), host, places, answer)
     };
-    Ok(Some(Way { vhost: name.to_owned(), way: "copy", old: place(&vhost.hosts)?, new: place(&copy.domains)? }))
+    let (old, new) = (place(&vhost.hosts)?, place(&copy.domains)?);
+    Ok(Some(Way { vhost: name.to_owned(), way: "copy", old, new, version: told_in(service) }))
 }
 
 /// The service as people reach it, beside the version that the flip would switch to, on the CDN's staging network.
@@ -106,7 +107,12 @@ async fn staged(settings: &Settings, name: &str, vhost: &Vhost, answer: Duration
         .filter_map(|host| Some((host.to_lowercase(), pop_of(addresses.get(host).or(addresses.values().next()))?)))
         .collect();
     let place = |places| Place::new(name, vhost, vhost.scheme.word(), first(vhost), places, answer);
-    Ok(Some(Way { vhost: name.to_owned(), way: "staged", old: place(live)?, new: place(trial)? }))
+    let (old, new) = (place(live)?, place(trial)?);
+    Ok(Some(Way { vhost: name.to_owned(), way: "staged", old, new, version: told_in(service) }))
+}
+
+fn told_in(service: &Service) -> Option<String> {
+    service.probe.as_ref().map(|probe| probe.header.clone())
 }
 
 fn first(vhost: &Vhost) -> String {

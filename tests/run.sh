@@ -70,11 +70,12 @@ run_in_two() {
     local folders=$1 code beside_code file others=()
     shift
     for file in "$@"; do others+=("--ignore=$file"); done
-    env ${memory:+TMPDIR=$memory} "$python" -m pytest "$@" </dev/null >"$beside_log" 2>&1 &
+    # Each in a folder of its own with a short name: a socket's whole path may have 107 bytes.
+    env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/2} "$@" </dev/null >"$beside_log" 2>&1 &
     local beside=$!
     children=("$beside")
     # shellcheck disable=SC2086
-    env ${memory:+TMPDIR=$memory} "$python" -m pytest "${others[@]}" $folders </dev/null > >(tee -i "$log") 2>&1 &
+    env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/1} "${others[@]}" $folders </dev/null > >(tee -i "$log") 2>&1 &
     children+=("$!")
     wait "$!"
     code=$?

@@ -14,7 +14,7 @@ fi
 wheel=$(cd target/wheels/new && echo *.whl)
 if ! cmp -s "target/wheels/new/$wheel" "target/wheels/$wheel" || ! target/venv/bin/python -c 'import saltext.migrate' 2>/dev/null; then
     echo "==> installing $wheel into target/venv"
-    target/boot/bin/uv pip install --quiet --offline --no-deps --reinstall --python target/venv/bin/python "target/wheels/new/$wheel"
+    target/boot/bin/uv pip install --quiet --compile-bytecode --offline --no-deps --reinstall --python target/venv/bin/python "target/wheels/new/$wheel"
     find target/wheels -maxdepth 1 -name '*.whl' -delete
     mv "target/wheels/new/$wheel" target/wheels/
 fi

@@ -20,14 +20,21 @@ def environment(version: str) -> Path:
     home, lock = TARGET / f"salt-{version}", REPOSITORY / "tests" / f"salt-{version}.lock"
     uv = [str(TARGET / "boot" / "bin" / "uv")]
     quiet = {"check": True, "capture_output": True, "text": True}
+    install = [
+        *uv,
+        "pip",
+        "install",
+        "--compile-bytecode",
+        "--python",
+        home / "bin" / "python",
+        "--no-deps",
+    ]
     stamp = home / ".lock"
     if not stamp.exists() or stamp.read_text() != lock.read_text():
         subprocess.run([*uv, "venv", "--clear", "--python", "/usr/bin/python3", home], **quiet)
-        install = [*uv, "pip", "install", "--python", home / "bin" / "python", "--no-deps"]
         subprocess.run([*install, "-r", lock], **quiet)
         stamp.write_text(lock.read_text())
     (wheel,) = (TARGET / "wheels").glob("*.whl")
-    install = [*uv, "pip", "install", "--python", home / "bin" / "python", "--no-deps"]
     subprocess.run([*install, "--reinstall", wheel], **quiet)
     return home / "bin"
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -218,6 +219,9 @@ def main() -> int:
     """Runs the command that stands on stdin; progress goes to stderr, the answer to stdout."""
     from saltext.migrate import _native
 
+    # As salt-run has them, whoever started it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
     order = json.load(sys.stdin)
     try:
         answer = _native.run(

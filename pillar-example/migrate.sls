@@ -41,7 +41,7 @@ migrate:
     # The GTID domain in which a fenced former primary writes what it must not (MariaDB).
     # quarantine_domain: 99
     # A file each database server reads at boot; holds the role, so that a reboot does not undo the flip. MySQL keeps it itself.
-    # role_file: /etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf
+    # role_file: /etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf   # prepare with family: mysql, in mysql.conf.d
     # Where both primaries keep a page of plain SQL, for the night on which controller and guard are dead.
     # break_glass_file: /var/lib/saltext-migrate/break-glass.txt
     # Verified TLS to the servers and between them. Without it the connections are in clear.
@@ -220,13 +220,17 @@ migrate:
     # The relay and the new databases: configured, copied from the old side while it runs on, and put into the chain. Without
     # this key they are left alone. Backup tools read as root, through the server's socket.
     databases:
+      # What the site's databases are: mariadb or mysql. It decides over packages, units, configuration and the way of a copy.
+      # family: mariadb
       # The old server that is copied: the primary, or a replica of it.
       from: db1
       # Over it a new server takes its copy in, by TLS; open it from `from` to the first new server, and among the new ones.
       # port: 4444
       # How fast a copy travels at least: binlogs must be kept for long enough.
       # megabytes_per_second: 20
-      # packages: [mariadb-server, mariadb-backup, socat, openssl]
+      # packages: [mariadb-server, mariadb-backup, socat, openssl]   # mysql: [mysql-server, socat, openssl]
+      # MySQL: where a server that is copied puts its copy first: outside of its data, and open to its own user.
+      # clone_folder: /var/lib/mysql-files
       # folder: /var/lib/saltext-migrate/carry
       # How a server is started and stopped; $DEFAULTS_FILE is the `defaults_file` of its node.
       # start: systemctl start mariadb.service

@@ -56,11 +56,6 @@ impl Position {
         self
     }
 
-    /// Tells whether there is no transaction in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Names the domains in which something is.
     pub fn domains(&self) -> impl Iterator<Item = u32> {
         self.0.keys().copied()

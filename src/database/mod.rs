@@ -30,7 +30,7 @@ pub use pinned::Pinned;
 pub use role::Role;
 pub use rows::{Bound, Range, Sum, Table};
 pub use rulings::Rulings;
-pub use seeding::{Unsafe, stands_at};
+pub use seeding::Unsafe;
 pub use server::{Server, Status};
 pub use session::{Record, Session};
 pub use source::Channel;

@@ -1,6 +1,5 @@
 //! What is asked of a server that is to be copied, and told to one that was.
 
-use super::gtid::Position;
 use super::quote::text;
 use super::server::Server;
 use crate::error::Result;
@@ -17,25 +16,39 @@ pub struct Unsafe {
     pub example: String,
 }
 
-/// Tells whether a copy stands where its source stood when it was taken, or later; one without a transaction does not.
-///
-/// # Errors
-/// [`crate::error::Error::Remote`] where either text is no position.
-pub fn stands_at(position: &str, logged: &str) -> Result<bool> {
-    let position = Position::read(position)?;
-    Ok(!position.is_empty() && position.contains(&Position::read(logged)?))
-}
-
 impl Server {
+    /// Tells whether a copy stands where its source stood when it was taken, or later; one without a transaction does not.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Remote`] where either text is no position.
+    pub async fn stands_at(&self, position: &str, logged: &str) -> Result<bool> {
+        let dialect = self.dialect().await?;
+        Ok(!dialect.normal(position)?.is_empty() && dialect.holds(position, logged)?)
+    }
+
+    /// Tells whether the server has what it copies itself by; answers the name of what it lacks.
+    ///
+    /// # Errors
+    /// As [`super::Session::packet`].
+    pub async fn lacks_to_be_copied(&self) -> Result<Option<&'static str>> {
+        let Some(plugin) = self.dialect().await?.words().copies_by else { return Ok(None) };
+        let sql = format!(
+            "SELECT COUNT(*) AS active FROM information_schema.PLUGINS WHERE PLUGIN_NAME={} AND PLUGIN_STATUS='ACTIVE'",
+            text(plugin)
+        );
+        Ok((self.number::<u32>(&self.session.row(&sql).await?, "active")? == 0).then_some(plugin))
+    }
+
     /// Counts the tables that a copy of a running server does not hold as of one moment.
     ///
     /// # Errors
     /// As [`super::Session::packet`].
     pub async fn unsafe_to_copy(&self) -> Result<Vec<Unsafe>> {
+        let copied = self.dialect().await?.words().copied_engines;
         let sql = format!(
             "SELECT ENGINE AS engine, COUNT(*) AS tables, MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) AS example \
              FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ({SYSTEM}) \
-               AND ENGINE IS NOT NULL AND ENGINE NOT IN ('InnoDB', 'ROCKSDB') GROUP BY ENGINE"
+               AND ENGINE IS NOT NULL AND ENGINE NOT IN ({copied}) GROUP BY ENGINE"
         );
         let sets = self.session.packet(&sql).await?;
         sets.iter()
@@ -80,26 +93,21 @@ impl Server {
     /// # Errors
     /// As [`super::Session::packet`].
     pub async fn size(&self) -> Result<u64> {
-        let sql = "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) AS bytes FROM information_schema.TABLES \
-                   WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')";
+        let sql = self.dialect().await?.words().size;
         self.number(&self.session.row(sql).await?, "bytes")
     }
 
     /// Tells a server that was copied from where its source goes on; nothing where it knows.
     ///
-    /// A source that was a replica itself has its own source's transactions in a table, which the copy holds, and those
-    /// that it logged beside the copy: the later of both is where it stood.
-    ///
     /// # Errors
     /// As [`super::Session::packet`].
     pub async fn take_position(&self, _permit: &Permit, logged: &str) -> Result<String> {
-        let copied = self.session.row("SELECT @@global.gtid_slave_pos AS position").await?;
-        let copied = Position::read(self.field(&copied, "position")?)?;
-        let stands = Position::read(logged)?.or(&copied);
-        if stands != copied {
-            let sql = format!("SET GLOBAL gtid_slave_pos={}", text(&stands.to_string()));
+        let dialect = self.dialect().await?;
+        let copied = self.session.row(dialect.words().copied).await?;
+        let (stands, tell) = dialect.stands(self.field(&copied, "position")?, logged)?;
+        if let Some(sql) = tell {
             self.session.packet(&sql).await?;
         }
-        Ok(stands.to_string())
+        Ok(stands)
     }
 }

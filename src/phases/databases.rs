@@ -9,10 +9,10 @@ use crate::database::{Server, Servers};
 use crate::engine::{Graph, Role};
 use crate::error::Result;
 use crate::outside::Outside;
-use crate::settings::{NewBackup, Seeding, Settings, Side};
+use crate::settings::{Family, NewBackup, Seeding, Settings, Side};
 use crate::site::{HostFile, States, Worker};
 use crate::steps::checks::{Check, Copyable};
-use crate::steps::{Applied, AtRestart, CaughtUp, DataProved, HostAnswers, Joined, MARK, Once, Restored, Seeded};
+use crate::steps::{Applied, AtRestart, CaughtUp, DataProved, HostAnswers, Joined, MARK, Once, Restored, Seeded, Told};
 use serde_json::{Value, json};
 use std::rc::Rc;
 
@@ -92,6 +92,11 @@ impl Builder<'_> {
         let copyable = Copyable {
             old: servers.all().iter().filter(|server| server.side == Side::Old).cloned().collect(),
             from: from.clone(),
+            family: self.seeding.family,
+            outside: self.outside.clone(),
+            host: self.host(from),
+            clone_folder: self.seeding.clone_folder.clone(),
+            seconds: self.settings.notice.host_seconds,
             megabytes_per_second: self.seeding.megabytes_per_second,
             ids: ids.collect(),
             soak_hours: self.settings.databases.soak_hours,
@@ -120,13 +125,37 @@ impl Builder<'_> {
 
     fn sender(&mut self, from: &Server) -> String {
         let id = format!("sender.{}", from.name);
-        let step = self.applied(from, &["migrate.host.carry"], Value::Null);
+        let step = self.applied(from, &[self.tools()], Value::Null);
         self.graph.add(&id, Role::Fact, step);
         id
     }
 
+    /// Names the state that brings what a host needs to send or receive a copy.
+    fn tools(&self) -> &'static str {
+        match self.seeding.family {
+            Family::MariaDb => "migrate.host.carry",
+            Family::MySql => "migrate.host.clone",
+        }
+    }
+
+    /// Says how the two ends of a copy go about it; `first_start` is a file that a new server reads once.
+    fn told(&self, first_start: String) -> Told {
+        let role = |word: &str| ("ROLE", word.to_owned());
+        match self.seeding.family {
+            Family::MariaDb => Told { sends: vec![role("send")], receives: vec![role("receive")] },
+            Family::MySql => {
+                // For so long may the other end copy before it sends anything.
+                let limit = self.seeding.deadlines.seed.div_ceil(1000).to_string();
+                Told {
+                    sends: vec![role("send_clone"), ("CLONE_FOLDER", self.seeding.clone_folder.clone())],
+                    receives: vec![role("receive_clone"), ("FIRST_START", first_start), ("LIMIT", limit)],
+                }
+            }
+        }
+    }
+
     fn applied(&self, server: &Server, names: &[&str], more: Value) -> Applied {
-        let mut told = json!({"packages": self.seeding.packages, "folder": self.seeding.folder});
+        let mut told = json!({"packages": self.seeding.packages(), "folder": self.seeding.folder});
         if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
             told.extend(more);
         }
@@ -151,9 +180,9 @@ impl Builder<'_> {
                 "path": beside(&role_file, "90-saltext-migrate-server.cnf"),
                 "contents": self.configuration(server),
             },
-            "role": {"path": role_file, "contents": role::newcomer()},
+            "role": {"path": &role_file, "contents": role::newcomer(self.seeding.family)},
         });
-        let states = self.applied(server, &["migrate.host.database"], told);
+        let states = self.applied(server, &["migrate.host.database", self.tools()], told);
         self.graph.add(&configured, Role::Fact, states).after([&host]);
         let seeded = Seeded {
             server: server.clone(),
@@ -163,8 +192,9 @@ impl Builder<'_> {
             port: self.seeding.port,
             source_defaults: self.defaults(source),
             defaults: self.defaults(server),
-            start: self.seeding.start.clone(),
-            stop: self.seeding.stop.clone(),
+            start: self.seeding.start(),
+            stop: self.seeding.stop(),
+            told: self.told(beside(&role_file, "98-saltext-migrate-first-start.cnf")),
             limit_ms: self.seeding.deadlines.seed,
             state_dir: self.settings.state_dir.clone(),
             primary: format!("old-{}", self.settings.databases.old.primary),
@@ -232,9 +262,14 @@ impl Builder<'_> {
     /// Writes what a new server of the chain must say; its own options come last.
     fn configuration(&self, server: &Server) -> String {
         let id = self.seeding.server_id(&server.node, server.address);
+        let own = match self.seeding.family {
+            Family::MariaDb => "log_slave_updates=ON\nbinlog_format=ROW\ngtid_strict_mode=ON",
+            // MariaDB's replicas fetch anew by themselves what a crash left of their relay log. Rows are all that it logs.
+            Family::MySql => "log_replica_updates=ON\ngtid_mode=ON\nenforce_gtid_consistency=ON\nrelay_log_recovery=ON",
+        };
         let mut lines = format!(
             "{MARK}: a server of the chain.\n[mysqld]\nserver_id={id}\nreport_host={name}\nbind_address=0.0.0.0\n\
-             log_bin=binlog\nrelay_log=relaylog\nlog_slave_updates=ON\nbinlog_format=ROW\ngtid_strict_mode=ON\n\
+             log_bin=binlog\nrelay_log=relaylog\n{own}\n\
              sync_binlog=1\ninnodb_flush_log_at_trx_commit=1\nskip_name_resolve=ON\n\
              binlog_expire_logs_seconds={kept}\n",
             name = server.name,

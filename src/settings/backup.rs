@@ -2,7 +2,7 @@
 //!
 //! Invariant: it is of a server that prepare copied, on the server's own host.
 
-use super::Settings;
+use super::{Family, Settings};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
@@ -31,6 +31,13 @@ pub struct NewBackup {
 impl NewBackup {
     pub(super) fn consistent(&self, settings: &Settings) -> Result<()> {
         let copied = settings.prepare.as_ref().is_some_and(|prepare| prepare.databases.is_some());
+        if settings.family() != Family::MariaDb {
+            return Err(wrong(
+                "node",
+                &self.node,
+                "no backup here, for only MariaDB's is restored so far: use a tool of your own",
+            ));
+        }
         if !copied || !settings.databases.new.all().contains(&self.node.as_str()) {
             return Err(wrong("node", &self.node, "a server of migrate:databases:new, with migrate:prepare:databases"));
         }

@@ -32,7 +32,7 @@ pub use names::Name;
 pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted};
 pub use rehearsal::Rehearsal;
 pub use secret::Secret;
-pub use seeding::{Seeding, SeedingDeadlines};
+pub use seeding::{Family, Seeding, SeedingDeadlines};
 pub use signoff::Signoff;
 pub use testing::{Announcement, Freeze, Noindex, Singleton, Testing};
 pub use tripwire::Tripwire;
@@ -165,8 +165,9 @@ pub struct Databases {
     pub accounts: Accounts,
     #[serde(default = "default::may_bypass_fence")]
     pub may_bypass_fence: Vec<String>,
-    #[serde(default = "default::role_file")]
-    pub role_file: String,
+    /// What a server reads last at boot; without one it stands where its family's packages have it read.
+    #[serde(default)]
+    pub role_file: Option<String>,
     /// Where both primaries keep the page for the night on which everything else is dead.
     #[serde(default = "default::break_glass_file")]
     pub break_glass_file: String,
@@ -404,6 +405,12 @@ impl Settings {
         }
     }
 
+    /// Names the family of new servers.
+    pub fn family(&self) -> Family {
+        let seeding = self.prepare.as_ref().and_then(|prepare| prepare.databases.as_ref());
+        seeding.map(|seeding| seeding.family).unwrap_or_default()
+    }
+
     /// Finds a node, by side and name.
     pub fn node(&self, side: Side, name: &str) -> Option<&Node> {
         self.nodes.of(side).get(name)
@@ -438,9 +445,6 @@ mod default {
     }
     pub fn may_bypass_fence() -> Vec<String> {
         ["root", "mysql", "mariadb.sys"].map(str::to_owned).into()
-    }
-    pub fn role_file() -> String {
-        "/etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf".into()
     }
     pub fn break_glass_file() -> String {
         "/var/lib/saltext-migrate/break-glass.txt".into()

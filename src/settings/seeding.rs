@@ -8,10 +8,31 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// Which family the servers are of. Those that run are asked what they are; a new host must be told before it has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    #[default]
+    MariaDb,
+    MySql,
+}
+
+impl Family {
+    /// Names it as a server's own status does.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+        }
+    }
+}
+
 /// The relay and the new databases: what they are configured with, and whom they copy.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seeding {
+    #[serde(default)]
+    pub family: Family,
     /// The old server that is copied, by node; without one the primary.
     #[serde(default)]
     pub from: Option<String>,
@@ -21,16 +42,19 @@ pub struct Seeding {
     /// How fast a copy is expected to travel.
     #[serde(default = "default::megabytes_per_second")]
     pub megabytes_per_second: u64,
-    #[serde(default = "default::packages")]
-    pub packages: Vec<String>,
+    #[serde(default)]
+    pub packages: Option<Vec<String>>,
     /// Where a host keeps what it needs to send and receive.
     #[serde(default = "default::folder")]
     pub folder: String,
+    /// Where a MySQL server that is copied puts its copy first: outside of its data, and open to its own user.
+    #[serde(default = "default::clone_folder")]
+    pub clone_folder: String,
     /// Shell lines that start and stop a server; `$DEFAULTS_FILE` is its configuration.
-    #[serde(default = "default::start")]
-    pub start: String,
-    #[serde(default = "default::stop")]
-    pub stop: String,
+    #[serde(default)]
+    pub start: Option<String>,
+    #[serde(default)]
+    pub stop: Option<String>,
     /// Server settings of every new database.
     #[serde(default)]
     pub options: BTreeMap<String, Scalar>,
@@ -90,6 +114,32 @@ impl Seeding {
         self.from.as_deref().unwrap_or(&databases.old.primary)
     }
 
+    /// Lists the packages of a host: those given, or those of its family.
+    pub fn packages(&self) -> Vec<String> {
+        let own: &[&str] = match self.family {
+            Family::MariaDb => &["mariadb-server", "mariadb-backup", "socat", "openssl"],
+            Family::MySql => &["mysql-server", "socat", "openssl"],
+        };
+        self.packages.clone().unwrap_or_else(|| own.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// Returns the shell line that starts a server.
+    pub fn start(&self) -> String {
+        self.start.clone().unwrap_or_else(|| format!("systemctl start {}", self.unit()))
+    }
+
+    /// Returns the shell line that stops one.
+    pub fn stop(&self) -> String {
+        self.stop.clone().unwrap_or_else(|| format!("systemctl stop {}", self.unit()))
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.family {
+            Family::MariaDb => "mariadb.service",
+            Family::MySql => "mysql.service",
+        }
+    }
+
     /// Returns the `server_id` of a new server: the one given, or the last 24 bits of its address.
     pub fn server_id(&self, node: &str, address: IpAddr) -> u32 {
         let own = self.servers.get(node).and_then(|particular| particular.server_id);
@@ -133,6 +183,11 @@ impl Seeding {
         if let Some(name) = names.into_iter().find(plain) {
             return Err(wrong("options", name, "the name of a server setting"));
         }
+        let fit = |letter: char| letter.is_ascii_alphanumeric() || "/-_.".contains(letter);
+        if !self.clone_folder.starts_with('/') || !self.clone_folder.chars().all(fit) {
+            let expected = "a whole path of letters, digits, / - _ and .";
+            return Err(wrong("clone_folder", &self.clone_folder, expected));
+        }
         if self.megabytes_per_second == 0 {
             return Err(wrong("megabytes_per_second", "0", "how fast a copy travels, at least 1"));
         }
@@ -156,16 +211,11 @@ mod default {
     pub fn megabytes_per_second() -> u64 {
         20
     }
-    pub fn packages() -> Vec<String> {
-        ["mariadb-server", "mariadb-backup", "socat", "openssl"].map(str::to_owned).into()
-    }
     pub fn folder() -> String {
         "/var/lib/saltext-migrate/carry".into()
     }
-    pub fn start() -> String {
-        "systemctl start mariadb.service".into()
-    }
-    pub fn stop() -> String {
-        "systemctl stop mariadb.service".into()
+    pub fn clone_folder() -> String {
+        // Its own packages make it, and what confines the server lets it write there.
+        "/var/lib/mysql-files".into()
     }
 }

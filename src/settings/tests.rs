@@ -268,3 +268,36 @@ fn rules_that_let_nobody_in_are_refused() {
         assert_eq!(path, format!("migrate:prepare:security_groups:db:rules:0:{key}"));
     }
 }
+
+#[test]
+fn a_new_server_is_of_the_family_that_the_pillar_names() {
+    let with = |seeding: Value| {
+        let mut pillar = pillar();
+        pillar["prepare"] = json!({"databases": seeding});
+        Settings::read(&pillar).unwrap()
+    };
+    let seeding = |settings: &Settings| settings.prepare.as_ref().unwrap().databases.clone().unwrap();
+    let (maria, my) = (with(json!({})), with(json!({"family": "mysql", "stop": "halt"})));
+    assert_eq!((maria.family(), my.family()), (Family::MariaDb, Family::MySql));
+    assert_eq!(seeding(&maria).start(), "systemctl start mariadb.service");
+    assert_eq!(
+        (seeding(&my).start().as_str(), seeding(&my).stop().as_str()),
+        ("systemctl start mysql.service", "halt")
+    );
+    assert!(seeding(&maria).packages().contains(&"mariadb-backup".to_owned()));
+    assert_eq!(seeding(&my).packages(), ["mysql-server", "socat", "openssl"]);
+}
+
+#[test]
+fn of_mysql_no_backup_is_restored_and_a_copy_has_a_plain_folder() {
+    let (path, words) = refusal(|pillar| {
+        pillar["prepare"] =
+            json!({"databases": {"family": "mysql"}, "backup": {"node": "db1", "folder": "/srv/backup"}});
+    });
+    assert_eq!(path, "migrate:prepare:backup:node");
+    assert!(words.contains("only MariaDB's is restored so far"), "{words}");
+    for folder in ["clones", "/srv/it's"] {
+        let (path, _) = refusal(|pillar| pillar["prepare"] = json!({"databases": {"clone_folder": folder}}));
+        assert_eq!(path, "migrate:prepare:databases:clone_folder");
+    }
+}

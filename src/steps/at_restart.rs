@@ -18,9 +18,10 @@ pub struct AtRestart {
 }
 
 impl AtRestart {
-    fn content() -> String {
+    async fn content(&self) -> Result<String> {
         // The primary's own binlog setting stands where it is, for its name is the site's.
-        format!("{MARK}: the way back needs it; takes effect at a restart.\n[mysqld]\nlog_slave_updates=ON\n")
+        let updates = self.server.dialect().await?.words().replica_updates;
+        Ok(format!("{MARK}: the way back needs it; takes effect at a restart.\n[mysqld]\n{updates}=ON\n"))
     }
 }
 
@@ -39,7 +40,7 @@ impl Step for AtRestart {
 
     async fn want(&self, _earlier: &Earlier) -> Result<Option<String>> {
         let seen = self.observe().await?;
-        Ok(if seen.evidence || seen.fact.is_some() { Some(Self::content()) } else { None })
+        Ok(if seen.evidence || seen.fact.is_some() { Some(self.content().await?) } else { None })
     }
 
     async fn set(

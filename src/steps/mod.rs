@@ -82,7 +82,7 @@ pub use restored::{Restored, subject as backup_subject};
 pub use rewritten::Rewritten;
 pub use role::RoleAtBoot;
 pub use scheduler::Scheduler;
-pub use seeded::Seeded;
+pub use seeded::{Seeded, Told};
 pub use tables::Tables;
 pub use throw_away::{Rounds, TakenOver};
 pub use trees_moved::TreesMoved;

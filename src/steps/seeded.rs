@@ -4,7 +4,7 @@
 //! that has data of any other origin is never touched. The server comes up read-only, knowing where its source goes on.
 
 use super::{checksum, restored};
-use crate::database::{Server, stands_at};
+use crate::database::Server;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::site::{Work, Worker};
@@ -31,10 +31,18 @@ pub struct Seeded {
     pub defaults: String,
     pub start: String,
     pub stop: String,
+    /// What else the two ends are told, where their family copies in a way of its own.
+    pub told: Told,
     pub limit_ms: u64,
     pub state_dir: PathBuf,
     /// With whose data a comparison of its own is on record.
     pub primary: String,
+}
+
+/// Which part each worker plays, and what is told to it alone.
+pub struct Told {
+    pub sends: Vec<(&'static str, String)>,
+    pub receives: Vec<(&'static str, String)>,
 }
 
 impl Seeded {
@@ -48,9 +56,11 @@ impl Seeded {
         let copied = self.receives.standing(None).await?;
         let brought = match copied.work {
             Work::Working => false,
-            // What is copied says where it stands in MariaDB's words; others are refused by the check, which comes after.
-            Work::Done => stands_at(&status.position, &copied.position).unwrap_or(false),
-            Work::Nothing | Work::Failed => stands_at(&status.position, "").unwrap_or(false),
+            // One of the other family is refused by the check, which comes after.
+            Work::Done => self.server.stands_at(&status.position, &copied.position).await.unwrap_or(false),
+            Work::Nothing => self.server.stands_at(&status.position, "").await.unwrap_or(false),
+            // Whatever answers there, its copy was not finished.
+            Work::Failed => false,
         };
         Ok((brought, status.position))
     }
@@ -64,24 +74,24 @@ impl Seeded {
         self.sends.reset(permit).await?;
         self.receives.reset(permit).await?;
         let way = [("ADDRESS", self.server.address.to_string()), ("PORT", self.port.to_string())];
-        let mut told = vec![
-            ("ROLE", "receive".to_owned()),
+        let mut told = self.told.receives.clone();
+        told.extend([
             ("DEFAULTS_FILE", self.defaults.clone()),
             ("START", format!("DEFAULTS_FILE='{}'; {}", self.defaults, self.start)),
             ("STOP", format!("DEFAULTS_FILE='{}'; {}", self.defaults, self.stop)),
-        ];
+        ]);
         told.extend(way.clone());
         self.receives.begin(permit, &told, &theirs).await?;
         self.send(permit, &ours).await
     }
 
     async fn send(&self, permit: &Permit, peer: &str) -> Result<()> {
-        let told = [
-            ("ROLE", "send".to_owned()),
+        let mut told = self.told.sends.clone();
+        told.extend([
             ("DEFAULTS_FILE", self.source_defaults.clone()),
             ("ADDRESS", self.server.address.to_string()),
             ("PORT", self.port.to_string()),
-        ];
+        ]);
         self.sends.begin(permit, &told, peer).await
     }
 
@@ -102,6 +112,7 @@ impl Seeded {
                         self.sends.reset(permit).await?;
                         self.send(permit, &peer).await?;
                     } else if there.work == Work::Failed {
+                        self.sends.reset(permit).await?;
                         return Err(Error::remote(&self.source.name, format!("it cannot send: {}", there.words)));
                     }
                     self.receives.standing(Some(LOOK)).await?;
@@ -116,6 +127,8 @@ impl Seeded {
                             .join("; ");
                     }
                     if begun == ATTEMPTS {
+                        // What a worker that was killed left of a copy goes with it.
+                        self.sends.reset(permit).await?;
                         let problem = format!("{begun} copies of {} came to nothing: {words}", self.source.name);
                         return Err(Error::remote(&self.server.name, problem));
                     }

@@ -17,7 +17,6 @@ from pymysql.err import OperationalError
 from tests.lab import direct, world
 from tests.lab.loopback import Chain
 from tests.lab.mariadb import MariaDB
-from tests.lab.salt import SaltMaster
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
 
@@ -398,27 +397,3 @@ def test_fence_and_promotion_are_rehearsed_and_nothing_is_left_of_it(mysql: Chai
     assert done.answer["foretold"].keys() == {"fence", "promotion"}
     assert (world.look(mysql), mysql["new-db2"].position()) == before
     assert world.writable(mysql) == ["old-db1"]
-
-
-def test_a_copy_of_mysql_is_refused_and_nothing_is_done_for_it(
-    mysql: Chain, chain: Chain, salt_master: SaltMaster, tmp_path: Path
-) -> None:
-    pillar = mysql.pillar()
-    pillar["prepare"] = {"databases": {"folder": str(tmp_path / "carry")}}
-    # It has data, and follows nobody: prepare would have to bring it some.
-    apart = mysql["new-db2"]
-    apart.run(apart.FORGET)
-    before = [server.position() for server in mysql.servers.values()]
-    salt_master.set_pillar(pillar)
-    try:
-        ran = salt_master.run("state.orchestrate", "migrate.prepare")
-    finally:
-        salt_master.set_pillar(chain.pillar())
-    assert ran.rc == 1
-    comment = str(ran.states["prepare"]["comment"])
-    assert "[seeding] old-db1: it is MySQL" in comment, comment
-    assert "only MariaDB is copied so far" in comment
-    assert "build the new databases yourself" in comment
-    assert not (tmp_path / "carry").exists()
-    assert apart.channels() == []
-    assert [server.position() for server in mysql.servers.values()] == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -239,15 +238,6 @@ def test_a_copy_that_differs_is_named(side: NewSide, master: SaltMaster) -> None
 # -- deaths ---------------------------------------------------------------------------------------
 
 
-def worker(side: NewSide, name: str) -> int | None:
-    """The worker that receives a server's copy, while it lives."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((side.job(name) / "pid").read_text())
-        os.kill(pid, 0)
-        return pid
-    return None
-
-
 def until(found: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (seen := found()):
@@ -278,7 +268,7 @@ def test_a_seed_that_dies_half_way_begins_again_by_itself(
         master.command(*ORCHESTRATE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     until(lambda: any(incoming(side, "new-db2").glob("*")))
-    os.killpg(worker(side, "new-db2"), signal.SIGKILL)
+    os.killpg(side.worker("new-db2"), signal.SIGKILL)
     said, errors = running.communicate(timeout=240)
     assert running.returncode == 0, said + errors
     stands(side)
@@ -296,7 +286,7 @@ def test_a_controller_that_is_killed_finds_its_copy_again(
     until(lambda: any(incoming(side, "new-db2").glob("*")))
     running.kill()
     running.wait()
-    ours = until(lambda: worker(side, "new-db2"))
+    ours = until(lambda: side.worker("new-db2"))
     ran = prepare(master)
     assert ran.rc == 0, ran.stdout + ran.stderr
     assert int((side.job("new-db2") / "pid").read_text()) == ours, "no second copy"

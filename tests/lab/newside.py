@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.lab.kinds import MySQL
 from tests.lab.loopback import _SEED, Chain
 from tests.lab.mariadb import MariaDB, ServerFailed
 from tests.lab.salt import SaltMaster
@@ -29,7 +30,7 @@ class Detached(MariaDB):
     def _process_id(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.home / "mysqld.pid").read_text())
-            if "mariadbd" in Path(f"/proc/{pid}/comm").read_text():
+            if str(self.home / "my.cnf") in Path(f"/proc/{pid}/cmdline").read_text():
                 return pid
         return None
 
@@ -55,21 +56,42 @@ class Detached(MariaDB):
             time.sleep(0.02)
 
 
+class DetachedMySQL(Detached, MySQL):
+    """The same of MySQL, without what the chain needs of it."""
+
+    def configuration(self) -> dict[str, Any]:
+        """Returns what stands in the server's own file."""
+        chain = ("log_bin", "relay_log", "gtid_mode", "enforce_gtid_consistency", "report_host")
+        return {key: value for key, value in super().configuration().items() if key not in chain}
+
+
 class NewSide(Chain):
     """Old db1 with its replica; relay, new db1 and new db2 run, and hold nothing."""
 
-    def __init__(self, state: Path, options: dict[str, dict[str, str]] | None = None) -> None:
-        super().__init__(state, options=options)
+    def __init__(
+        self,
+        state: Path,
+        options: dict[str, dict[str, str]] | None = None,
+        kind: type[MariaDB] = MariaDB,
+    ) -> None:
+        super().__init__(state, options=options, kinds=kind)
+        self.kind = kind
+        fresh_kind = DetachedMySQL if kind is MySQL else Detached
         for name in NEW:
             old = self.servers[name]
             # As a package leaves it: what the chain needs is for prepare to say.
-            fresh = Detached(name, old.address, old.port, old.home, 1)
+            fresh = fresh_kind(name, old.address, old.port, old.home, 1)
             self.servers[name] = fresh
 
     @property
     def seed_folder(self) -> Path:
         """Where every host keeps its worker."""
         return self.state / "seed"
+
+    @property
+    def clones(self) -> Path:
+        """Where a server of MySQL that is copied puts its copy first."""
+        return self.state / "clones"
 
     def pillar(self) -> dict[str, Any]:
         """Returns the chain as pillar, with the part of prepare that is about databases."""
@@ -91,13 +113,22 @@ class NewSide(Chain):
             "databases": {
                 "port": self.port + 200,
                 "folder": str(self.seed_folder),
-                "start": 'setsid --fork mariadbd --defaults-file="$DEFAULTS_FILE" </dev/null >/dev/null 2>&1',
+                "start": _START.format(self["relay"].program),
                 "stop": _STOP,
                 "servers": particular,
                 "deadlines": {"seed": 120_000, "catch_up": 60_000},
             },
             "deadlines": {"host": 30_000},
         }
+        if self.kind is MySQL:
+            self.clones.mkdir(exist_ok=True)
+            # Its own packages are no packages of this Debian.
+            own = {
+                "family": "mysql",
+                "packages": ["socat", "openssl"],
+                "clone_folder": str(self.clones),
+            }
+            pillar["prepare"]["databases"] |= own
         return pillar
 
     def close(self) -> None:
@@ -114,9 +145,17 @@ class NewSide(Chain):
         """Returns the product's own name of a server: side and node."""
         return "new-relay" if name == "relay" else name
 
-    def job(self, name: str) -> Path:
-        """Returns the folder of the worker that receives a server's copy."""
-        return self.seed_folder / f"{self.known_as(name)}-receive"
+    def job(self, name: str, word: str = "receive") -> Path:
+        """Returns the folder of the worker that receives a server's copy, or sends it."""
+        return self.seed_folder / f"{self.known_as(name)}-{word}"
+
+    def worker(self, name: str, word: str = "receive") -> int | None:
+        """Returns the process of that worker, while it lives."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.job(name, word) / "pid").read_text())
+            os.kill(pid, 0)
+            return pid
+        return None
 
     def empty(self, name: str) -> None:
         """Makes a new server what it was: fresh, running, without data and configuration of ours."""
@@ -137,7 +176,8 @@ class NewSide(Chain):
         self.replicate(self["old-db2"], self.old)
 
 
-# What `systemctl stop` does, for a server that no unit knows.
+# What `systemctl start` does, and `stop`, for a server that no unit knows.
+_START = 'setsid --fork {} --defaults-file="$DEFAULTS_FILE" </dev/null >/dev/null 2>&1'
 _STOP = (
     'file=$(my_print_defaults --defaults-file="$DEFAULTS_FILE" mysqld | sed -n "s/^--pid[-_]file=//p");'
     ' kill "$(cat "$file" 2>/dev/null)" 2>/dev/null || exit 0;'

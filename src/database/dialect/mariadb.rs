@@ -44,6 +44,11 @@ const WORDS: &Words = &Words {
     undelay_by_hand: "CHANGE MASTER TO MASTER_DELAY=0",
     semi_sync: &[("rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout")],
     replica_updates: "log_slave_updates",
+    copied: "SELECT @@global.gtid_slave_pos AS position",
+    copied_engines: "'InnoDB','ROCKSDB'",
+    size: "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) AS bytes FROM information_schema.TABLES \
+           WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')",
+    copies_by: None,
     engine_tables: ("INNODB_SYS_TABLES", "INNODB_SYS_COLUMNS"),
     columns: Columns {
         channel: "Connection_name",
@@ -273,6 +278,15 @@ impl Dialect for MariaDb {
             host = super::HOST,
             quiet = quiet.as_millis()
         )
+    }
+
+    /// A source that was a replica itself has its own source's transactions in a table, which the copy holds, and those
+    /// that it logged beside the copy: the later of both is where it stood.
+    fn stands(&self, copied: &str, logged: &str) -> Result<(String, Option<String>)> {
+        let copied = Position::read(copied)?;
+        let stands = Position::read(logged)?.or(&copied).to_string();
+        let tell = (stands != copied.to_string()).then(|| format!("SET GLOBAL gtid_slave_pos={}", text(&stands)));
+        Ok((stands, tell))
     }
 
     fn remarks(&self, status: &Status) -> Vec<Remark> {

@@ -66,6 +66,14 @@ pub struct Words {
     pub semi_sync: &'static [(&'static str, &'static str)],
     /// The setting by which a server logs what it gets by replication.
     pub replica_updates: &'static str,
+    /// What a server that was copied knows by its data of where it stands.
+    pub copied: &'static str,
+    /// Engines whose tables a copy of the running server holds as of one moment, quoted.
+    pub copied_engines: &'static str,
+    /// How many `bytes` a copy has to carry.
+    pub size: &'static str,
+    /// The plugin by which a running server copies itself, where that takes one.
+    pub copies_by: Option<&'static str>,
     /// What the engine itself knows of its tables and of their columns.
     pub engine_tables: (&'static str, &'static str),
     pub columns: Columns,
@@ -175,6 +183,8 @@ pub trait Dialect: Sync {
     /// Counts, as `busy`, the connections from some quoted addresses, none newer than `last`, that run a statement, ran
     /// one within `quiet`, or hold a transaction that wrote something.
     fn at_work(&self, nodes: &str, last: u64, quiet: Duration) -> String;
+    /// Says where a copy stands, by its data and by what was logged as it was taken, and how it is told so where it must.
+    fn stands(&self, copied: &str, logged: &str) -> Result<(String, Option<String>)>;
     /// Looks at what only this family has to set.
     fn remarks(&self, status: &Status) -> Vec<Remark>;
 

@@ -45,6 +45,11 @@ const WORDS: &Words = &Words {
         ("rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout"),
     ],
     replica_updates: "log_replica_updates",
+    copied: "SELECT @@global.gtid_executed AS position",
+    copied_engines: "'InnoDB'",
+    // Of tables their statistics know only what was the case a day ago.
+    size: "SELECT CAST(COALESCE(SUM(FILE_SIZE), 0) AS UNSIGNED) AS bytes FROM information_schema.INNODB_TABLESPACES",
+    copies_by: Some("clone"),
     engine_tables: ("INNODB_TABLES", "INNODB_COLUMNS"),
     columns: Columns {
         channel: "Channel_Name",
@@ -325,6 +330,11 @@ impl Dialect for MySql {
             host = super::HOST,
             quiet = quiet.as_millis()
         )
+    }
+
+    fn stands(&self, copied: &str, _logged: &str) -> Result<(String, Option<String>)> {
+        // Its transactions stand in a table, all of them.
+        Ok((self.normal(copied)?, None))
     }
 
     fn remarks(&self, status: &Status) -> Vec<Remark> {

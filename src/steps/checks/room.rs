@@ -96,6 +96,13 @@ pub async fn of_servers(
     found
 }
 
+/// Asks a host for the file system that holds a path; nothing where it does not tell.
+pub async fn holding(outside: &Outside, host: &str, path: &str, seconds: u64) -> Option<Disk> {
+    let told = outside.call_some(&[host.to_owned()], vec![Call::new("disk.usage", json!({}))], seconds).await;
+    let said = told.ok()?.remove(host)?.into_iter().next()?.ok()?;
+    file_system(&said, Path::new(path))
+}
+
 /// Asks how many bytes are free under a folder, or under the nearest one above it that is there.
 fn free_under(folder: &Path) -> Option<u64> {
     let told = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;

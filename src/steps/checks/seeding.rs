@@ -1,9 +1,12 @@
 //! Whether the old side can be copied while it runs, and what it lacks for the way back.
 
+use super::room::holding;
 use super::{Notes, Topic};
 use crate::database::Server;
 use crate::error::Result;
 use crate::event::Finding;
+use crate::outside::Outside;
+use crate::settings::Family;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -11,6 +14,13 @@ use std::rc::Rc;
 pub struct Copyable {
     pub old: Vec<Rc<Server>>,
     pub from: Rc<Server>,
+    /// What the pillar says of the servers.
+    pub family: Family,
+    pub outside: Outside,
+    /// The minion of the one that is copied, and where it puts a copy first.
+    pub host: String,
+    pub clone_folder: String,
+    pub seconds: u64,
     pub megabytes_per_second: u64,
     /// By new server: the `server_id` that it is given.
     pub ids: BTreeMap<String, u32>,
@@ -28,13 +38,20 @@ impl Topic for Copyable {
             match server.status().await {
                 Ok(status) => {
                     known.entry(status.server_id).or_insert_with(|| server.name.clone());
-                    if status.own.domain.is_none() && server.name == self.from.name {
+                    if status.family != self.family.name() && server.name == self.from.name {
+                        let (is, said) = (&status.family, self.family.name());
                         notes.block(
                             &server.name,
-                            format!("it is {}, and only MariaDB is copied so far", status.family),
-                            "build the new databases yourself, and leave migrate:prepare:databases out",
+                            format!("it is {is}, and the new databases would be configured as {said}"),
+                            format!("set migrate:prepare:databases:family: {}", is.to_lowercase()),
                         );
                         return Ok(notes.findings);
+                    }
+                    if server.name == self.from.name {
+                        let remarks = server.dialect().await?.remarks(&status);
+                        for remark in remarks.into_iter().filter(|remark| remark.blocking) {
+                            notes.block(&server.name, remark.found, remark.mend);
+                        }
                     }
                     if !status.log_bin && server.name == self.from.name {
                         notes.block(
@@ -46,7 +63,10 @@ impl Topic for Copyable {
                     if !status.log_replica_updates && server.name == self.from.name && status.channel.is_some() {
                         notes.block(
                             &server.name,
-                            "log_slave_updates is off, and it is a replica: its copies could not go on from it",
+                            format!(
+                                "{} is off, and it is a replica: its copies could not go on from it",
+                                server.dialect().await?.words().replica_updates
+                            ),
                             "copy the primary: leave migrate:prepare:databases:from out",
                         );
                     }
@@ -78,18 +98,50 @@ impl Topic for Copyable {
         }
         for found in self.from.unsafe_to_copy().await? {
             let what = format!("{} tables of {}, for example {}", found.tables, found.engine, found.example);
-            let mend = format!(
-                "ALTER TABLE {} ENGINE=InnoDB; else writers of such tables wait while they are copied, and a crash of a replica breaks them",
-                found.example
-            );
-            notes.doubt(&self.from.name, what, mend);
+            let alter = format!("ALTER TABLE {} ENGINE=InnoDB", found.example);
+            match self.family {
+                Family::MariaDb => notes.doubt(
+                    &self.from.name,
+                    what,
+                    format!("{alter}; else writers of such tables wait while they are copied, and a crash of a replica breaks them"),
+                ),
+                Family::MySql => notes.block(&self.from.name, what, format!("{alter}: a copy has such tables without their rows")),
+            }
         }
         self.retention(&mut notes).await?;
+        if let Some(plugin) = self.from.lacks_to_be_copied().await? {
+            notes.block(
+                &self.from.name,
+                format!("the plugin {plugin}, by which it copies itself, is not active"),
+                format!("INSTALL PLUGIN {plugin} SONAME 'mysql_{plugin}.so'; its copies have it too"),
+            );
+        }
+        if self.family == Family::MySql {
+            self.room(&mut notes).await?;
+        }
         Ok(notes.findings)
     }
 }
 
+/// What must be left on a file system beside a copy, in bytes: a server whose disk is full stands still.
+const LEFT: u64 = 1 << 30;
+
 impl Copyable {
+    /// A copy stands on the disk of the one that is copied until it was sent.
+    async fn room(&self, notes: &mut Notes) -> Result<()> {
+        let bytes = self.from.size().await?;
+        let disk = holding(&self.outside, &self.host, &self.clone_folder, self.seconds).await;
+        // Who does not tell is another check's to name; and the worker looks again.
+        if let Some(disk) = disk.filter(|disk| disk.free < bytes + bytes / 10 + LEFT) {
+            notes.block(
+                &self.from.name,
+                format!("{}, where {} is, has no room for a copy of it and 1 GiB more", disk.mount, self.clone_folder),
+                "make room there, or name a folder elsewhere in migrate:prepare:databases:clone_folder, which its own user may enter and nobody else",
+            );
+        }
+        Ok(())
+    }
+
     async fn retention(&self, notes: &mut Notes) -> Result<()> {
         let variables = self.from.variables(&KEPT).await?;
         let number = |name: &str| variables.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);

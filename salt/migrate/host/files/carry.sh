@@ -1,7 +1,7 @@
 #!/bin/bash
 # Carries a copy from one host to another, over TLS in which each side knows the other's certificate: of a running MariaDB
-# (`send` on the one, `receive` on the other), or of trees of files (`push` and `take`). A worker outlives whoever started
-# it; its lock says whether it lives.
+# (`send` on the one, `receive` on the other; MySQL's way is in clone.sh), or of trees of files (`push` and `take`). A worker
+# outlives whoever started it; its lock says whether it lives.
 #
 #     carry.sh identity            this host's certificate; made once, the key never leaves
 #     carry.sh start JOB           begins to work as JOB/settings say, unless it works already or is done
@@ -59,16 +59,33 @@ stop() {
     flock --wait 10 "$job/lock" true
 }
 
+# What jobs of one kind only need stands beside this.
+further() {
+    local part
+    # shellcheck source=/dev/null
+    for part in clone.sh restore.sh; do [ ! -e "$here/$part" ] || . "$here/$part"; done
+}
+
 reset() {
     stop || exit 1
+    # What a worker that was killed left of a copy.
+    # shellcheck source=/dev/null
+    [ ! -e "$job/copy" ] || (. "$job/settings" && further && forget_copy) || exit 1
     rm -f "$job/started" "$job/done" "$job/words"
+}
+
+# Hands on what it is given, and what the other end hands on.
+away() {
+    socat -u STDIN "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+}
+arriving() {
+    socat -u "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,accept-timeout=${LIMIT:-600},cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" STDOUT
 }
 
 send() {
     # A stream that ends early lacks its last file, and is refused over there.
     nice -n 10 mariadb-backup --defaults-file="$DEFAULTS_FILE" --backup --stream=mbstream --target-dir="$here/$job/tmp" \
-        --user=root --socket="$(configured socket /run/mysqld/mysqld.sock)" --parallel=2 2>"$job/backup.log" |
-        socat -u STDIN "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+        --user=root --socket="$(configured socket /run/mysqld/mysqld.sock)" --parallel=2 2>"$job/backup.log" | away
     local codes=("${PIPESTATUS[@]}")
     [ "${codes[0]}" -eq 0 ] || die "mariadb-backup: $(grep -v ' 00000000 ' "$job/backup.log" | tail -n1)"
     [ "${codes[1]}" -eq 0 ] || die "the way to $ADDRESS:$PORT: $(tail -n1 "$job/log")"
@@ -101,18 +118,28 @@ receive() {
     rmdir "$incoming"
     printf '%s' "$data" >"$job/data"
     rm "$job/moving"
-    # Its lock is not the server's.
-    sh -c "$START" 9>&- || die "the server does not start"
+    come_up
 }
+
+# Its lock is not the server's.
+come_up() { sh -c "$START" 9>&- || die "the server does not start"; }
 
 fetch() {
     rm -rf "$incoming"
     mkdir "$incoming" || die "cannot write into $data"
-    socat -u "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,accept-timeout=600,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" STDOUT |
-        mbstream -x -C "$incoming"
+    arriving | unpack
     local codes=("${PIPESTATUS[@]}")
     [ "${codes[0]}" -eq 0 ] || die "receiving: $(tail -n1 "$job/log")"
     [ "${codes[1]}" -eq 0 ] || die "the stream is broken"
+    whole
+    cp "$job/position" "$incoming/saltext-migrate-seed"
+    chown -R "$owner" "$incoming"
+}
+
+unpack() { mbstream -x -C "$incoming"; }
+
+# All of it came, and can be used here.
+whole() {
     # The last file of a backup: without it the stream ended early, at whatever point.
     local info=$incoming/xtrabackup_info logged=$incoming/xtrabackup_binlog_info
     [ -e "$info" ] || info=$incoming/mariadb_backup_info
@@ -125,8 +152,6 @@ fetch() {
     mariadb-backup --prepare --target-dir="$incoming" >"$job/backup.log" 2>&1 ||
         die "mariadb-backup --prepare: $(tail -n1 "$job/backup.log")"
     cut -f3 "$logged" 2>/dev/null | head -n1 >"$job/position"
-    cp "$job/position" "$incoming/saltext-migrate-seed"
-    chown -R "$owner" "$incoming"
 }
 
 # -- trees of files
@@ -197,8 +222,7 @@ work() {
     : >"$job/started"
     # shellcheck source=/dev/null
     . "$job/settings"
-    # shellcheck source=/dev/null
-    [ ! -e "$here/restore.sh" ] || . "$here/restore.sh"
+    further
     "$ROLE"
     : >"$job/done"
 }

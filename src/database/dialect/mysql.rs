@@ -47,8 +47,9 @@ const WORDS: &Words = &Words {
     replica_updates: "log_replica_updates",
     copied: "SELECT @@global.gtid_executed AS position",
     copied_engines: "'InnoDB'",
-    // Of tables their statistics know only what was the case a day ago.
-    size: "SELECT CAST(COALESCE(SUM(FILE_SIZE), 0) AS UNSIGNED) AS bytes FROM information_schema.INNODB_TABLESPACES",
+    // Of tables their statistics know only what was the case a day ago. The system's own space is in another list.
+    size: "SELECT CAST(COALESCE(SUM(FILE_SIZE), 0) AS UNSIGNED) + (SELECT CAST(COALESCE(SUM(TOTAL_EXTENTS * EXTENT_SIZE), 0) AS UNSIGNED) \
+           FROM information_schema.FILES WHERE FILE_ID = 0) AS bytes FROM information_schema.INNODB_TABLESPACES",
     copies_by: Some("clone"),
     engine_tables: ("INNODB_TABLES", "INNODB_COLUMNS"),
     columns: Columns {

@@ -29,7 +29,8 @@ send_clone() {
 # A full disk would stop the server itself.
 room_for_copy() {
     local need free
-    need=$(ask "SELECT CEIL(SUM(FILE_SIZE) / 1024 * 1.1) + 1048576 FROM information_schema.INNODB_TABLESPACES") ||
+    need=$(ask "SELECT CEIL((SUM(FILE_SIZE) + (SELECT SUM(TOTAL_EXTENTS * EXTENT_SIZE) FROM information_schema.FILES
+        WHERE FILE_ID = 0)) / 1024 * 1.1) + 1048576 FROM information_schema.INNODB_TABLESPACES") ||
         die "root cannot ask the server: see docs/prepare.md"
     free=$(df -Pk "$CLONE_FOLDER" | awk 'NR == 2 { print $4 }')
     [ "$free" -gt "$need" ] || die "$CLONE_FOLDER has $free KiB free, and a copy with 1 GiB to spare needs $need"

@@ -18,7 +18,7 @@ import jsonschema
 from tests.lab import cdn, emptied, wiki
 from tests.lab.beside import Beside, prepare
 from tests.lab.cloud import software
-from tests.lab.cloud.plane import SNAPSHOT, Plane
+from tests.lab.cloud.plane import Plane, kept
 from tests.lab.edge.standin import Edge
 from tests.lab.hosts import LAB
 from tests.lab.network import MACHINE_ADDRESS
@@ -304,7 +304,7 @@ def wrongs(story: Story, left: dict[str, list[str]]) -> list[str]:
 
 def main() -> int:
     """Bring the lab up, tell the story, take the lab down; 0 only where nobody lost anything."""
-    if not (SNAPSHOT / "place.json").exists():
+    if not kept():
         say(
             "a control plane of OpenStack is installed, and its tables are made: once, some minutes"
         )
@@ -314,7 +314,7 @@ def main() -> int:
         "bringing the lab up: two clouds of hosts, a 20 ms wide-area network, databases, a wiki, a CDN"
     )
     with Site.running() as site, cdn.serving(site) as edge:
-        say("and what rents them out: Keystone, Glance, Placement, Nova, Neutron")
+        say("and what rents them out: Keystone, Glance, Placement, Nova, Neutron, Cinder")
         with (
             Plane(LAB / "run" / "plane", MACHINE_ADDRESS, metadata=True) as plane,
             Rented(site, plane) as rented,

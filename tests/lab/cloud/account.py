@@ -79,7 +79,9 @@ class Account:
 
     def call(self, method: str, service: str, path: str, body: Any = None) -> Any:
         """Sends one request to a service of the catalogue."""
-        headers = {"X-Auth-Token": self.token, "OpenStack-API-Version": "compute 2.90"}
+        headers = {"X-Auth-Token": self.token}
+        if service == "compute":
+            headers["OpenStack-API-Version"] = "compute 2.90"
         return request(method, self.endpoints[service] + path, body, headers)[0]
 
     def get(self, service: str, path: str) -> Any:
@@ -96,6 +98,9 @@ class Account:
     def ports(self) -> list[dict[str, Any]]:
         return self.get("network", f"/ports?project_id={self.project_id}")["ports"]
 
+    def volumes(self) -> list[dict[str, Any]]:
+        return self.get("volumev3", "/volumes/detail?limit=1000")["volumes"]
+
     def sweep(self) -> None:
         """Deletes everything in the project but networks and images, and waits until it is gone."""
         for server in self.servers():
@@ -105,6 +110,13 @@ class Account:
             if time.monotonic() > deadline:
                 raise TimeoutError("servers do not go away")
             time.sleep(0.3)
+        while volumes := self.volumes():
+            for volume in volumes:
+                if volume["status"] in ("available", "error"):
+                    self.call("DELETE", "volumev3", f"/volumes/{volume['id']}")
+            if time.monotonic() > deadline:
+                raise TimeoutError("volumes do not go away")
+            time.sleep(0.1)
         for port in self.ports():
             self.call("DELETE", "network", f"/ports/{port['id']}")
         for group in self.get("network", f"/security-groups?project_id={self.project_id}")[

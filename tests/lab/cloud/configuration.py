@@ -9,7 +9,10 @@ from pathlib import Path
 from tests.lab.cloud.software import ENVIRONMENT
 
 PASSWORD = "lab-secret-7d1f03"
-DATABASES = ("keystone", "glance", "placement", "nova_api", "nova", "nova_cell0", "neutron")
+DATABASES = (
+    *("keystone", "glance", "placement", "nova_api", "nova", "nova_cell0", "neutron"),
+    "cinder",
+)
 PORTS = {
     "keystone": 0,
     "glance": 1,
@@ -19,6 +22,7 @@ PORTS = {
     "metadata": 5,
     # 6 is the database's.
     "keystone-tls": 7,
+    "cinder": 8,
 }
 REGION = "RegionOne"
 HOST = "fakehost"
@@ -52,6 +56,7 @@ def write(place: Place) -> None:
         "placement/placement.conf": _placement(place),
         "nova/nova.conf": _nova(place),
         "neutron/neutron.conf": _neutron(place),
+        "cinder/cinder.conf": _cinder(place),
         # How the driver of this lab is found: as that of any package.
         "plugins/lab_cloud-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: lab-cloud\nVersion: 1\n",
         "plugins/lab_cloud-1.dist-info/entry_points.txt": (
@@ -62,11 +67,14 @@ def write(place: Place) -> None:
         path = place.home / "etc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for source in ("nova/api-paste.ini", "neutron/api-paste.ini", "glance/glance-api-paste.ini"):
+    for source in (
+        *("nova/api-paste.ini", "neutron/api-paste.ini", "cinder/api-paste.ini"),
+        *("cinder/resource_filters.json", "glance/glance-api-paste.ini"),
+    ):
         shutil.copy(ENVIRONMENT / "etc" / source, place.home / "etc" / source)
     for folder in ("fernet", "credential"):
         (place.home / "keys" / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in ("images", "staging", "tasks", "nova", "neutron", "log"):
+    for folder in ("images", "staging", "tasks", "nova", "neutron", "cinder", "log"):
         (place.home / "state" / folder).mkdir(parents=True, exist_ok=True)
 
 
@@ -89,6 +97,7 @@ def environment(place: Place) -> dict[str, str]:
         "OS_NEUTRON_CONFIG_DIR": str(etc / "neutron"),
         "OS_NEUTRON_CONFIG_FILES": "neutron.conf",
         "LAB_NOVA_CONF": str(etc / "nova" / "nova.conf"),
+        "LAB_CINDER_CONF": str(etc / "cinder" / "cinder.conf"),
     }
 
 
@@ -205,6 +214,9 @@ service_metadata_proxy = true
 metadata_proxy_shared_secret = {PASSWORD}
 [glance]
 endpoint_override = {place.url("glance")}
+[cinder]
+{account}
+os_region_name = {REGION}
 [oslo_concurrency]
 lock_path = {place.home}/state/nova
 [oslo_messaging_notifications]
@@ -242,6 +254,35 @@ vni_ranges = 1:1000
 [oslo_concurrency]
 lock_path = {place.home}/state/neutron
 [oslo_policy]
+[oslo_messaging_notifications]
+driver = noop
+"""
+
+
+def _cinder(place: Place) -> str:
+    return f"""
+[DEFAULT]
+use_stderr = true
+host = {HOST}
+my_ip = {place.address}
+state_path = {place.home}/state/cinder
+transport_url = fake:///
+auth_strategy = keystone
+enabled_backends = declared
+# Several services in one process report as the last of them that was started.
+service_down_time = 86400
+api_paste_config = {place.home}/etc/cinder/api-paste.ini
+resource_query_filters_file = {place.home}/etc/cinder/resource_filters.json
+glance_api_servers = {place.url("glance")}
+[declared]
+volume_driver = tests.lab.cloud.storage.Declared
+volume_backend_name = declared
+[database]
+connection = {place.dsn("cinder")}
+[keystone_authtoken]
+{_account(place)}
+[oslo_concurrency]
+lock_path = {place.home}/state/cinder
 [oslo_messaging_notifications]
 driver = noop
 """

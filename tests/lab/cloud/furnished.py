@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tests.lab.cloud.account import Account
 from tests.lab.cloud.configuration import PASSWORD, REGION
 from tests.lab.cloud.plane import PROJECTS, Plane
 
@@ -17,6 +18,8 @@ FLAVORS = {
     "fat": (2, 65536, 40),
 }
 CIDR = {"old": "10.70.0.0/24", "new": "10.80.0.0/24"}
+# Of volumes.
+TYPE = "fast"
 QUOTA = {"instances": 100, "cores": 400, "ram": 1_000_000}
 
 
@@ -25,7 +28,8 @@ class Furnished:
 
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
-        self._quota_changed = self._network_quota_changed = self._booted = False
+        self._quota_changed = self._network_quota_changed = self._volume_quota_changed = False
+        self._booted = False
         self.admin = plane.account("admin")
         self.old, self.new = (plane.account(name) for name in PROJECTS)
         self.flavors: dict[str, str] = {}
@@ -39,6 +43,7 @@ class Furnished:
             self.networks[name] = network
             subnet = {"network_id": network, "cidr": CIDR[name], "ip_version": 4, "name": "site"}
             project.post("network", "/subnets", {"subnet": subnet})
+        self.admin.post("volumev3", "/types", {"volume_type": {"name": TYPE}})
         self.quota()
         plane.forget()
 
@@ -72,10 +77,19 @@ class Furnished:
         path = f"/quotas/{self.new.project_id}"
         self.admin.call("PUT", "network", path, {"quota": more})
 
+    def volume_quota(self, **more: int) -> None:
+        """Sets the quota of volumes of the new project."""
+        self._volume_quota_changed = True
+        path = f"/os-quota-sets/{self.new.project_id}"
+        self.admin.call("PUT", "volumev3", path, {"quota_set": more})
+
     def clear(self) -> None:
         """Takes away what tests made."""
-        self.plane.fault("nova")
-        self.plane.fault("neutron")
+        for service in ("nova", "neutron", "cinder"):
+            self.plane.fault(service)
+        if self._volume_quota_changed:
+            self.admin.call("DELETE", "volumev3", f"/os-quota-sets/{self.new.project_id}")
+            self._volume_quota_changed = False
         if self._network_quota_changed:
             self.admin.call("DELETE", "network", f"/quotas/{self.new.project_id}")
             self._network_quota_changed = False
@@ -102,6 +116,26 @@ class Furnished:
             },
             "region_name": REGION,
         }
+
+    def volume(self, account: Account, name: str, gigabytes: int, **more: Any) -> str:
+        """Makes a volume in somebody's project, and waits for it."""
+        body = {"volume": {"name": name, "size": gigabytes, **more}}
+        ident = str(account.post("volumev3", "/volumes", body)["volume"]["id"])
+        self._until(account, ident, "available")
+        return ident
+
+    def attach(self, account: Account, volume: str, server: str) -> None:
+        """Attaches a volume, and waits until it is."""
+        body = {"volumeAttachment": {"volumeId": volume}}
+        account.post("compute", f"/servers/{server}/os-volume_attachments", body)
+        self._until(account, volume, "in-use")
+
+    def _until(self, account: Account, volume: str, status: str) -> None:
+        deadline = time.monotonic() + 60
+        while account.get("volumev3", f"/volumes/{volume}")["volume"]["status"] != status:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the volume {volume} does not become {status}")
+            time.sleep(0.1)
 
     def boot(self, name: str, flavor: str, address: str, **more: Any) -> str:
         """Makes a server of the old side, as somebody made it years ago."""

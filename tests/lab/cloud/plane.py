@@ -26,7 +26,7 @@ from tests.lab.mariadb import MariaDB
 ADDRESS = "127.0.0.41"
 # Kept between runs: what is slow is making the tables, not starting the services.
 SNAPSHOT = software.REPOSITORY / "target" / "lab" / "cloud"
-SERVICES = ("keystone", "placement", "glance", "neutron", "nova")
+SERVICES = ("keystone", "placement", "glance", "neutron", "cinder", "nova")
 PROJECTS = ("old", "new")
 
 
@@ -35,7 +35,7 @@ class PlaneFailed(Exception):
 
 
 class Plane:
-    """Keystone, Glance, Placement, Nova and Neutron on one loopback address."""
+    """Keystone, Glance, Placement, Nova, Neutron and Cinder on one loopback address."""
 
     def __init__(self, home: Path, address: str = ADDRESS, metadata: bool = False) -> None:
         """Takes a folder of its own; `metadata` starts Nova's metadata service as well."""
@@ -64,7 +64,7 @@ class Plane:
     def __enter__(self) -> Plane:
         try:
             software.install()
-            if not (SNAPSHOT / "place.json").exists():
+            if not kept():
                 self._build()
             self._restore()
             self._start()
@@ -164,7 +164,7 @@ class Plane:
         """Every request but logins that is no reading, as `METHOD service path`."""
         return [
             f"{entry['method']} {service} {entry['path']}"
-            for service in ("glance", "nova", "neutron")
+            for service in ("glance", "nova", "neutron", "cinder")
             for entry in self.requests(service)
             if entry["method"] not in ("GET", "HEAD")
         ]
@@ -192,7 +192,7 @@ class Plane:
         SNAPSHOT.parent.mkdir(parents=True, exist_ok=True)
         with (SNAPSHOT.parent / "cloud.lock").open("w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
-            if (SNAPSHOT / "place.json").exists():
+            if kept():
                 return
             shutil.rmtree(self.place.home, ignore_errors=True)
             configuration.write(self.place)
@@ -209,7 +209,7 @@ class Plane:
             self._database.stop(60)
             shutil.rmtree(SNAPSHOT, ignore_errors=True)
             shutil.copytree(self.place.home, SNAPSHOT, ignore=_sockets)
-            found = {"address": self.place.address, "base": self.place.base}
+            found = {"address": self.place.address, "base": self.place.base, "of": _made_of()}
             (SNAPSHOT / "place.json").write_text(json.dumps(found))
 
     def close_services(self) -> None:
@@ -244,6 +244,7 @@ class Plane:
                 ("glance-manage", "--config-file", str(etc / "glance/glance-api.conf"), "db_sync"),
                 ("neutron-db-manage", "--config-file", str(etc / "neutron/neutron.conf"), "upgrade", "head"),
             ],
+            [("cinder-manage", "--config-file", str(etc / "cinder/cinder.conf"), "db", "sync")],
         ]  # fmt: skip
         running: list[tuple[list[tuple[str, ...]], subprocess.Popen[bytes]]] = []
         for chain in chains:
@@ -279,6 +280,8 @@ class Plane:
             ("placement", "placement", ""),
             ("compute", "nova", "/v2.1"),
             ("network", "neutron", ""),
+            # As most clouds list it, and the project's id in its path.
+            ("volumev3", "cinder", "/v3/%(project_id)s"),
         ):
             made = admin.post("identity", "/services", {"service": {"type": kind, "name": service}})
             for interface in ("public", "internal"):
@@ -363,18 +366,29 @@ class Plane:
             time.sleep(0.05)
 
 
+def _made_of() -> str:
+    """What the tables come from: other services, or another release of one, have others."""
+    return hashlib.sha256(software.LOCK.read_bytes() + " ".join(DATABASES).encode()).hexdigest()
+
+
+def kept() -> bool:
+    """Whether the snapshot is there, and of these services."""
+    place = SNAPSHOT / "place.json"
+    return place.exists() and json.loads(place.read_text()).get("of") == _made_of()
+
+
 def _sockets(folder: str, names: list[str]) -> list[str]:
     """What cannot be copied."""
     return [name for name in names if Path(folder, name).is_socket()]
 
 
 def _claim(address: str, first: int = 15000) -> tuple[int, socket.socket]:
-    """Finds eight free ports in a row, and keeps other planes from finding them as well."""
+    """Finds nine free ports in a row, and keeps other planes from finding them as well."""
     for base in range(first, first + 1000, 10):
         claim = socket.socket(type=socket.SOCK_DGRAM)
         try:
             claim.bind((address, base))
-            for port in range(base, base + 8):
+            for port in range(base, base + 9):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((address, port))
@@ -391,4 +405,4 @@ def running(home: Path) -> Iterator[Plane]:
         yield plane
 
 
-__all__ = ["Plane", "PlaneFailed", "Refused", "running"]
+__all__ = ["Plane", "PlaneFailed", "Refused", "kept", "running"]

@@ -3,7 +3,8 @@
     python -m tests.lab.cloud.serving nova ADDRESS PORT [CERTIFICATE KEY]
 
 Nova is its API, conductor, scheduler and compute in one process, which talk over oslo.messaging's in-process
-transport: so no message broker is needed. Everything else of it is as released.
+transport: so no message broker is needed. Everything else of it is as released. So it is with Cinder's API, scheduler
+and volume.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ APPLICATIONS = {
     "neutron": "neutron.wsgi.api",
     "nova": "nova.wsgi.osapi_compute",
     "metadata": "nova.wsgi.metadata",
+    "cinder": "cinder.wsgi.api",
 }
 
 
@@ -70,6 +72,32 @@ def _nova_services() -> None:
     host_mapping.discover_hosts(context.get_admin_context())
 
 
+def _cinder_services() -> None:
+    """Starts volume and scheduler in this process."""
+    from cinder import monkey_patch
+
+    monkey_patch.patch(backend="threading")
+    import os_brick
+    from cinder import objects, rpc, service
+    from cinder.common import config  # noqa: F401  (its options)
+    from oslo_config import cfg
+    from oslo_log import log as logging
+
+    # The API reads the configuration a second time, by these arguments.
+    sys.argv += ["--config-file", os.environ["LAB_CINDER_CONF"]]
+    objects.register_all()
+    cfg.CONF(sys.argv[1:], project="cinder")
+    logging.setup(cfg.CONF, "cinder")
+    sys.excepthook = _end
+    os_brick.setup(cfg.CONF)
+    rpc.init(cfg.CONF)
+    (backend,) = cfg.CONF.enabled_backends
+    volume = {"host": f"{cfg.CONF.host}@{backend}", "service_name": backend, "coordination": True}
+    # In this order: as it starts the scheduler asks every back end what it can do, and waits for an answer.
+    for binary, more in (("cinder-volume", volume), ("cinder-scheduler", {})):
+        service.Service.create(binary=binary, **more).start()
+
+
 def main() -> int:
     name, address, port, *tls = sys.argv[1:]
     # The services read the arguments as their own.
@@ -77,6 +105,8 @@ def main() -> int:
     sys.excepthook = _end
     if name == "nova":
         _nova_services()
+    if name == "cinder":
+        _cinder_services()
     application: Any = importlib.import_module(APPLICATIONS[name]).application
     sys.excepthook = _end
     from cheroot.wsgi import Server

@@ -181,6 +181,9 @@ migrate:
         # flavor: app.large
         # image: debian-12
         # availability_zone: nova
+        # Blank volumes, attached to it; GiB. Without a type the cloud chooses. What was on the old ones is yours to carry.
+        # volumes:
+        #   files: {gigabytes: 200, type: ssd, availability_zone: nova}
         # What the flavor must have.
         # extra_specs: {'hw:cpu_policy': shared}
     # Groups of ours. A server may also name one that is there and is not described here.

@@ -2,11 +2,21 @@
 //!
 //! Invariant: pure functions. Where two sources disagree the first one's word is taken, and both are told.
 
-use super::{Flavor, Server, Subnet};
+use super::{Flavor, Server, Subnet, Volume};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// A volume beside a root disk.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attached {
+    pub id: String,
+    /// Nothing of both where block storage does not know it.
+    pub name: Option<String>,
+    /// GiB.
+    pub gigabytes: Option<u64>,
+}
 
 /// What one source says of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -23,9 +33,9 @@ pub struct Known {
     pub key_pair: Option<String>,
     pub availability_zone: Option<String>,
     pub security_groups: Vec<String>,
-    /// Volumes beside its root disk, which nobody makes anew.
+    /// Volumes beside its root disk; what is on them nobody copies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub volumes: Vec<String>,
+    pub volumes: Vec<Attached>,
 }
 
 /// What one source says, by node.
@@ -42,7 +52,7 @@ pub struct Inventory {
 }
 
 /// Reads the servers of a cloud as a source; a server's name up to the first dot is its node's.
-pub fn of_servers(servers: &[Server], flavors: &[Flavor]) -> Source {
+pub fn of_servers(servers: &[Server], flavors: &[Flavor], volumes: &[Volume]) -> Source {
     servers
         .iter()
         .map(|server| {
@@ -58,9 +68,27 @@ pub fn of_servers(servers: &[Server], flavors: &[Flavor]) -> Source {
                 key_pair: server.key_pair.clone(),
                 availability_zone: server.availability_zone.clone(),
                 security_groups: server.security_groups.clone(),
-                volumes: server.data_volumes().to_vec(),
+                volumes: attached(server, volumes),
             };
             (node_of(&server.name), known)
+        })
+        .collect()
+}
+
+/// Lists a server's volumes without the one that it boots from, where block storage tells which that is.
+fn attached(server: &Server, volumes: &[Volume]) -> Vec<Attached> {
+    let device =
+        |volume: &Volume| volume.attachments.iter().find(|at| at.server == server.id).map(|at| at.device.clone());
+    let bootable = volumes.iter().filter(|volume| server.image.is_none() && volume.bootable);
+    let root = bootable.filter_map(|volume| Some((device(volume)?, &volume.id))).min().map(|(_, id)| id);
+    server
+        .data_volumes()
+        .iter()
+        .filter(|id| Some(*id) != root)
+        .map(|id| {
+            let known = volumes.iter().find(|volume| volume.id == *id);
+            let name = known.map(|volume| volume.name.clone());
+            Attached { id: id.clone(), name, gigabytes: known.map(|volume| volume.gigabytes) }
         })
         .collect()
 }
@@ -188,9 +216,33 @@ pub fn proposed(inventory: &Inventory, new: &Source, subnets: &[Subnet], taken: 
         put(&mut server, "key_pair", known.key_pair.clone());
         let groups: Vec<&String> = known.security_groups.iter().filter(|group| *group != "default").collect();
         put(&mut server, "security_groups", Some(groups).filter(|groups| !groups.is_empty()));
+        let volumes = volumes_of(name, &known.volumes);
+        put(&mut server, "volumes", Some(volumes).filter(|volumes| !volumes.is_empty()));
         servers.insert(name.clone(), Value::Object(server));
     }
     json!({"nodes": {"old": old_nodes, "new": new_nodes}, "prepare": {"servers": servers}})
+}
+
+/// Proposes volumes of the same sizes, called as they were without the node's name; their types are the other cloud's.
+fn volumes_of(node: &str, volumes: &[Attached]) -> Map<String, Value> {
+    let mut proposed = Map::new();
+    for volume in volumes {
+        let Some(gigabytes) = volume.gigabytes else { continue };
+        let name = volume.name.as_deref().unwrap_or_default();
+        let name = name.strip_prefix(node).unwrap_or(name);
+        let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+        let name: String = name.chars().map(letter).take(36).collect();
+        let name = Some(name.trim_matches('-')).filter(|name| !name.is_empty()).unwrap_or("data");
+        let mut called = name.to_owned();
+        for number in 2.. {
+            if !proposed.contains_key(&called) {
+                break;
+            }
+            called = format!("{name}{number}");
+        }
+        proposed.insert(called, json!({"gigabytes": gigabytes}));
+    }
+    proposed
 }
 
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
@@ -266,5 +318,14 @@ mod tests {
         assert_eq!(new("b"), "10.80.0.3");
         assert_eq!(new("c"), "10.80.0.4");
         assert_eq!(proposal["prepare"]["servers"]["a"], json!({"vcpus": 1, "ram": 1}));
+    }
+
+    #[test]
+    fn volumes_are_called_as_they_were_and_no_two_alike() {
+        let volume = |name: &str| Attached { id: "x".into(), name: Some(name.into()), gigabytes: Some(5) };
+        let unknown = Attached { id: "y".into(), name: None, gigabytes: None };
+        let old = [volume("db1-data"), volume("data"), volume(""), volume("my files.2"), unknown];
+        let names: Vec<String> = volumes_of("db1", &old).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["data", "data2", "data3", "my-files-2"]);
     }
 }

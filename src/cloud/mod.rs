@@ -14,13 +14,15 @@ mod network;
 mod pace;
 mod refusal;
 mod roll;
+mod volume;
 
 pub use compute::{Flavor, KeyPair, Limit, Limits, Server, ServerGroup, Status};
 pub use image::Image;
-pub use mark::Mark;
+pub use mark::{BLANK, Mark};
 pub use network::{Network, NewPort, NewRule, Port, SecurityGroup, Subnet, Usage};
 pub use pace::{Pace, Turn};
 pub use refusal::Refusal;
+pub use volume::{Attachment, Condition, NewVolume, Volume};
 
 use crate::error::Result;
 use crate::settings::{Access, Side};
@@ -57,6 +59,7 @@ pub struct Cloud {
     groups: Roll<SecurityGroup>,
     key_pairs: Roll<KeyPair>,
     server_groups: Roll<ServerGroup>,
+    volumes: Roll<Volume>,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -87,6 +90,7 @@ impl Cloud {
             groups: Roll::default(),
             key_pairs: Roll::default(),
             server_groups: Roll::default(),
+            volumes: Roll::default(),
         })
     }
 
@@ -159,6 +163,16 @@ impl Cloud {
     /// Lists the server groups of the project, as they are now or later.
     pub async fn server_groups(&self) -> Answer<std::rc::Rc<Vec<ServerGroup>>> {
         self.server_groups.fresh(Instant::now(), || self.read_server_groups()).await
+    }
+
+    /// Lists the volumes of the project, as they are now or later.
+    pub async fn volumes(&self) -> Answer<std::rc::Rc<Vec<Volume>>> {
+        self.volumes.fresh(Instant::now(), || self.read_volumes()).await
+    }
+
+    /// Lists the volumes as they are after a time, and no sooner than a tick after the last look of whoever it was.
+    pub async fn volumes_after(&self, after: Instant, tick: Duration) -> Answer<std::rc::Rc<Vec<Volume>>> {
+        self.volumes.next(after, tick, || self.read_volumes()).await
     }
 
     /// Returns a session whose token is not known to be dead.

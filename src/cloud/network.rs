@@ -144,7 +144,7 @@ impl Cloud {
     }
 
     /// Asks the network service whom it takes us for; nothing where it does not tell.
-    async fn project(&self) -> Answer<Option<String>> {
+    pub(super) async fn project(&self) -> Answer<Option<String>> {
         let mut held = self.project.lock().await;
         if let Some(project) = &*held {
             return Ok(project.clone());
@@ -173,16 +173,7 @@ impl Cloud {
             Err(refusal) if matches!(refusal.status, Some(403 | 404)) => return Ok(BTreeMap::new()),
             Err(refusal) => return Err(refusal),
         };
-        let number = |usage: &Value, key: &str| usage.get(key).and_then(Value::as_i64);
-        let quota = details.get("quota").and_then(Value::as_object).cloned().unwrap_or_default();
-        Ok(quota
-            .into_iter()
-            .map(|(name, usage)| {
-                let used = number(&usage, "used").unwrap_or(0) + number(&usage, "reserved").unwrap_or(0);
-                let most = number(&usage, "limit").and_then(|limit| u64::try_from(limit).ok());
-                (name, Usage { used: u64::try_from(used).unwrap_or(0), most })
-            })
-            .collect())
+        Ok(usages(details.get("quota"), "used"))
     }
 
     /// Makes a port with one address, and returns its id.
@@ -238,6 +229,19 @@ impl Cloud {
             other => other.map(|_| ()),
         }
     }
+}
+
+/// Reads quotas with how much of each is used; each service has another word for that.
+pub(super) fn usages(quotas: Option<&Value>, used: &str) -> BTreeMap<String, Usage> {
+    let number = |usage: &Value, key: &str| usage.get(key).and_then(Value::as_i64);
+    let quotas = quotas.and_then(Value::as_object).into_iter().flatten().filter(|(_, usage)| usage.is_object());
+    quotas
+        .map(|(name, usage)| {
+            let used = number(usage, used).unwrap_or(0) + number(usage, "reserved").unwrap_or(0);
+            let most = number(usage, "limit").and_then(|limit| u64::try_from(limit).ok());
+            (name.clone(), Usage { used: u64::try_from(used).unwrap_or(0), most })
+        })
+        .collect()
 }
 
 fn port(found: &Value) -> Port {

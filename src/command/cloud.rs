@@ -76,7 +76,7 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
     let mut problems: Vec<String> = Vec::new();
     let mut sources: Vec<(&str, Source)> = Vec::new();
     if let Some(access) = &clouds.old {
-        match old_cloud(access).await {
+        match old_cloud(access, &mut problems).await {
             Ok(source) => sources.push(("the API", source)),
             Err(error) => problems.push(error.to_string()),
         }
@@ -111,8 +111,8 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
         .collect();
     let found = inventory::merged(&sources, &leave);
     for (node, known) in found.nodes.iter().filter(|(_, known)| !known.volumes.is_empty()) {
-        problems
-            .push(format!("{node} has volumes, which prepare neither makes nor copies: {}", known.volumes.join(", ")));
+        let ids: Vec<&str> = known.volumes.iter().map(|volume| volume.id.as_str()).collect();
+        problems.push(format!("{node} has volumes, and nobody copies what is on them: {}", ids.join(", ")));
     }
     let (mut subnets, mut taken) = (Vec::new(), BTreeSet::new());
     if let (Some(access), Some(network)) = (&clouds.new, pillar.pointer("/prepare/network").and_then(Value::as_str)) {
@@ -126,10 +126,17 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
               "problems": problems, "pillar": proposal}))
 }
 
-async fn old_cloud(access: &Access) -> Result<Source> {
+async fn old_cloud(access: &Access, problems: &mut Vec<String>) -> Result<Source> {
     let cloud = Cloud::new(Side::Old, access)?;
     let (servers, flavors) = (cloud.servers().await?, cloud.flavors().await?);
-    Ok(inventory::of_servers(&servers, &flavors))
+    let some = servers.iter().any(|server| !server.data_volumes().is_empty());
+    let volumes = if some { cloud.volumes().await } else { Ok(Rc::default()) };
+    // Their sizes alone are not known then.
+    let volumes = volumes.unwrap_or_else(|refusal| {
+        problems.push(refusal.to_string());
+        Rc::default()
+    });
+    Ok(inventory::of_servers(&servers, &flavors, &volumes))
 }
 
 async fn new_network(access: &Access, name: &str) -> Result<(Vec<Subnet>, BTreeSet<IpAddr>)> {

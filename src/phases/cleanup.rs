@@ -268,7 +268,10 @@ impl Farewell<'_> {
         let mut ports = Vec::new();
         for name in &temporary.servers {
             let server = add(Thing::Server, "server", name, before);
-            ports.push(add(Thing::Port, "port", name, &[server]));
+            ports.push(add(Thing::Port, "port", name, std::slice::from_ref(&server)));
+            if project.prepare.servers.get(name).is_some_and(|wanted| !wanted.volumes.is_empty()) {
+                add(Thing::Volume, "volumes", name, &[server]);
+            }
         }
         // What a port or a server still uses cannot go.
         let after: Vec<String> = before.iter().chain(&ports).cloned().collect();

@@ -282,15 +282,15 @@ impl Builder<'_> {
     }
 }
 
-/// Adds, once, that a node of the new side answers; returns the step.
+/// Adds, once, that a node of the new side answers, with whatever it is to have; returns the step.
 pub(super) fn host(graph: &mut Graph, settings: &Settings, outside: &Outside, node: &str) -> String {
-    let (id, made) = (format!("host.new-{node}"), format!("server.{node}"));
-    let there = |graph: &Graph, id: &str| graph.nodes().iter().any(|node| node.id == id);
-    if !there(graph, &id) {
+    let (id, made, volumes) = (format!("host.new-{node}"), format!("server.{node}"), format!("volume.{node}."));
+    if !graph.nodes().iter().any(|node| node.id == id) {
         let minion = settings.node(Side::New, node).and_then(|node| node.minion.clone());
         let limit_ms = settings.prepare.as_ref().map_or(0, |prepare| prepare.deadlines.host);
         let step = HostAnswers { outside: outside.clone(), host: minion.unwrap_or_default(), limit_ms };
-        let made = there(graph, &made).then_some(made);
+        let ids = graph.nodes().iter().map(|node| node.id.clone());
+        let made: Vec<String> = ids.filter(|id| *id == made || id.starts_with(&volumes)).collect();
         graph.add(&id, Role::Fact, step).after(made);
     }
     id

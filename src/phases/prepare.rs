@@ -1,7 +1,8 @@
 //! Prepare: the new side's servers, and what they need.
 //!
 //! In one breath: checks; security groups, then their rules; key pairs; groups of servers that are kept apart; each port,
-//! so that its address is known; each server, as many at once as the cloud bears; then its databases, the deployment node and
+//! so that its address is known; each server and each volume, as many at once as the cloud bears, and the volumes attached to
+//! their servers; then its databases, the deployment node and
 //! the site's own states; in the end the new master, whom all minions obey beside the old one.
 
 use super::{databases, deployment};
@@ -13,9 +14,10 @@ use crate::outside::Outside;
 use crate::settings::{Settings, Side, Sides};
 use crate::site::States;
 use crate::steps::Applied;
-use crate::steps::checks::{Check, CloudReached, FleetFits, KeysFree, NetworkReady, Rendering, VolumesLeft};
+use crate::steps::checks::{Check, CloudReached, FleetFits, KeysFree, NetworkReady, OldHome, Rendering, VolumesLeft};
 use crate::steps::cloud::{
-    KeyPairImported, PortMade, Project, RulesSet, SecurityGroupMade, ServerGroupMade, ServerMade,
+    KeyPairImported, PortMade, Project, RulesSet, SecurityGroupMade, ServerGroupMade, ServerMade, VolumeAttached,
+    VolumeMade,
 };
 use serde_json::Value;
 use std::cell::RefCell;
@@ -51,7 +53,7 @@ pub fn project(settings: &Settings, outside: &Outside) -> Result<Project> {
     })
 }
 
-/// Builds the look at what the old servers have that the new ones will not; nothing where the old cloud is not described.
+/// Builds the look at what the old servers have and nobody carries; nothing where the old cloud is not described.
 ///
 /// # Errors
 /// [`Error::Settings`] where the pillar says that wrongly.
@@ -59,7 +61,10 @@ pub fn volumes(settings: &Settings) -> Result<Option<VolumesLeft>> {
     let access = settings.clouds.as_ref().and_then(|clouds| clouds.old.as_ref());
     let (Some(access), Some(prepare)) = (access, settings.prepare.as_ref()) else { return Ok(None) };
     let old = settings.nodes.old.iter().filter(|(name, _)| prepare.servers.contains_key(*name));
-    let nodes = old.map(|(name, node)| (name.clone(), std::iter::once(node.private).chain(node.public).collect()));
+    let nodes = old.map(|(name, node)| {
+        let addresses = std::iter::once(node.private).chain(node.public).collect();
+        (name.clone(), OldHome { addresses, asked: prepare.servers[name].volumes.clone() })
+    });
     Ok(Some(VolumesLeft { cloud: Rc::new(Cloud::new(Side::Old, access)?), nodes: nodes.collect() }))
 }
 
@@ -151,6 +156,14 @@ fn add_cloud(graph: &mut Graph, settings: &Settings, outside: &Outside) -> Resul
         after.extend(key_pair.map(|name| format!("key-pair.{name}")));
         let step = ServerMade { project: project.clone(), node: node.clone(), apart };
         graph.add(format!("server.{node}"), Role::Fact, step).after(&after);
+        for name in wanted.volumes.keys() {
+            let id = format!("volume.{node}.{name}");
+            let (node, name) = (node.clone(), name.clone());
+            let attached = VolumeAttached { project: project.clone(), node: node.clone(), name: name.clone() };
+            graph.add(&id, Role::Fact, VolumeMade { project: project.clone(), node: node.clone(), name });
+            let both = [id.clone(), format!("server.{node}")];
+            graph.add(format!("{id}.attached"), Role::Fact, attached).after(&both);
+        }
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub use compare::{Compare, Edit, Shown, WayName};
 pub use copies::Copy;
 pub use deployment::{Deployment, NewMaster, Tree};
 pub use names::Name;
-pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted};
+pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted, WantedVolume};
 pub use rehearsal::Rehearsal;
 pub use secret::Secret;
 pub use seeding::{Family, Seeding, SeedingDeadlines};

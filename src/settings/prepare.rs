@@ -87,6 +87,22 @@ pub struct Wanted {
     /// Extra specs that its flavor must have.
     #[serde(default)]
     pub extra_specs: BTreeMap<String, String>,
+    /// What it has beside its root disk, by name.
+    #[serde(default)]
+    pub volumes: BTreeMap<String, WantedVolume>,
+}
+
+/// One volume as it is wanted: blank, and attached to its server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedVolume {
+    /// GiB, as clouds count them.
+    pub gigabytes: u64,
+    /// A type of the new cloud, by name; else the cloud chooses.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    #[serde(default)]
+    pub availability_zone: Option<String>,
 }
 
 /// One security group.
@@ -137,9 +153,9 @@ impl Ports {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrepareDeadlines {
-    /// From the request for a server until it is up.
+    /// From the request for a server until it is up, or for a volume until it is there, or attached.
     pub server: u64,
-    /// Between two looks at the servers that are not up yet.
+    /// Between two looks at the servers and volumes that are not up yet.
     pub tick: u64,
     /// Until the minion of a new node answers.
     pub host: u64,
@@ -218,6 +234,15 @@ impl Prepare {
             }
             if self.image_of(wanted).is_none() {
                 return Err(wrong(&format!("{path}:image"), "nothing", "an image, here or in migrate:prepare:image"));
+            }
+            for (volume, wanted) in &wanted.volumes {
+                // It is a part of a step's id, whose parts are parted by dots.
+                if !plain(volume) || volume.contains('.') {
+                    return Err(wrong(&format!("{path}:volumes"), volume, "a name of letters, digits, - and _"));
+                }
+                if wanted.gigabytes == 0 {
+                    return Err(wrong(&format!("{path}:volumes:{volume}:gigabytes"), "0", "its size in GiB"));
+                }
             }
         }
         let mut grouped: BTreeMap<&str, &str> = BTreeMap::new();

@@ -25,7 +25,7 @@ pub struct Kept {
 /// One thing that stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// `server`, `security group`, `key pair`, `service`, `database account`.
+    /// `server`, `volume`, `security group`, `key pair`, `service`, `database account`.
     pub what: String,
     pub place: String,
     pub name: String,
@@ -59,6 +59,12 @@ impl Kept {
         for server in cloud.servers().await?.iter() {
             let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on(server));
             note("server", &server.name, &server.id, ours);
+        }
+        if cloud.block_storage().await?.is_some() {
+            for volume in cloud.volumes().await?.iter() {
+                let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on_volume(None, volume));
+                note("volume", &volume.name, &volume.id, ours);
+            }
         }
         for group in cloud.security_groups().await?.iter() {
             let ours = project.prepare.security_groups.keys().any(|name| project.mark(name).is_on_group(group));

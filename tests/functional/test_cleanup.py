@@ -48,7 +48,12 @@ class Move:
             "image": "debian-12",
             "servers": {
                 "web1": size | {"security_groups": ["web"]},
-                "tmp1": size | {"security_groups": ["move"], "key_pair": "move"},
+                "tmp1": size
+                | {
+                    "security_groups": ["move"],
+                    "key_pair": "move",
+                    "volumes": {"copy": {"gigabytes": 1}},
+                },
             },
             "security_groups": {"web": {}, "move": {}},
             "key_pairs": {"move": KEY + " somebody"},
@@ -87,6 +92,7 @@ class Move:
             "group": new.post("network", "/security-groups",
                               {"security_group": {"name": "move", "description": "not ours"}})
             ["security_group"]["id"],
+            "volume": self.cloud.volume(new, "tmp1-copy", 1),
             "service": self.edge.must("POST", "/service", {"name": "docs-copy-2", "type": "vcl",
                                                            "comment": "somebody's"})["id"],
         }  # fmt: skip
@@ -166,6 +172,8 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     tmp = next(s["id"] for s in move.cloud.new.servers()
                if s["metadata"].get("saltext-migrate-node") == "tmp1")  # fmt: skip
     assert goes["server.tmp1"] == ([tmp], [])
+    (volume,) = [v["id"] for v in move.cloud.new.volumes() if v["id"] != strangers["volume"]]
+    assert goes["volumes.tmp1"] == ([volume], [])
     assert goes["database-user.migrate_tool"] == (
         ["migrate_tool@10.%", "migrate_tool@localhost"],
         [],
@@ -174,6 +182,7 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert goes["minion-keys"] == (["new-tmp1", "old-web1", "old-web2"], [])
     assert goes.keys() == {
         *("edge.docs.no-copy", "server.tmp1", "port.tmp1", "security-group.move", "key-pair.move"),
+        "volumes.tmp1",
         *("database-user.migrate_tool", "old-node.web1", "old-node.web2", "minion-keys"),
         "reverse-replication.old-db1",
     }
@@ -187,6 +196,7 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     new = move.cloud.new
     assert sorted(s["name"] for s in new.servers()) == ["tmp1", "web1"]
     assert strangers["server"] in {s["id"] for s in new.servers()}
+    assert [v["id"] for v in new.volumes()] == [strangers["volume"]]
     groups = {g["id"]: g["name"] for g in new.get("network", "/security-groups")["security_groups"]}
     assert sorted(groups.values()) == ["default", "move", "web"]
     assert strangers["group"] in groups
@@ -227,6 +237,7 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
         kept["server", "web1", move.old["stranger"]] == "migrate:cleanup:old_nodes does not name it"
     )
     assert kept["server", "tmp1", strangers["server"]] == "it does not carry our mark"
+    assert kept["volume", "tmp1-copy", strangers["volume"]] == "it does not carry our mark"
     assert kept["service", "docs-copy-2", strangers["service"]] == "it does not carry our mark"
     assert "the mail relay's password" in run["rotate"]
     assert {thing["step"] for thing in run["removed"]} == {"old-node.web1", "old-node.web2"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-import uuid
 from typing import Any
 
 import pytest
@@ -295,26 +294,34 @@ def test_all_obstacles_are_told_at_once_and_nothing_is_made(site: Site) -> None:
 
 
 def test_an_old_node_with_a_volume_is_refused_until_somebody_takes_it_on(site: Site) -> None:
-    old, volume = site.cloud.boot("db1", "lightspeed", "10.70.0.11"), str(uuid.uuid4())
-    site.pillar["clouds"]["old"] = site.cloud.access("old")
+    cloud = site.cloud
+    old = cloud.boot("db1", "lightspeed", "10.70.0.11")
+    site.pillar["clouds"]["old"] = cloud.access("old")
     assert site.findings() == {}
-    with site.cloud.plane.volume(old, volume):
-        found = site.findings()
-        assert list(found) == ["volumes db1"], found
-        assert volume in found["volumes db1"] and old in found["volumes db1"]
-        told = direct.run(site.pillar, "cloud.inventory", grains=False).answer
-        assert told["nodes"]["db1"]["volumes"] == [volume]
-        assert (
-            f"db1 has volumes, which prepare neither makes nor copies: {volume}" in told["problems"]
-        )
-        site.cloud.plane.forget()
-        refused = site.apply()
-        assert refused.problem["kind"] == "refused"
-        assert site.cloud.plane.writes() == []
-        (finding,) = [f["id"] for f in site.plan().answer["findings"] if f["topic"] == "volumes"]
-        forced = direct.run(site.pillar, "apply", phase="prepare", force=[finding],
-                            reason="its data is copied", timeout=300)  # fmt: skip
-        assert forced.verdict == "done", forced.problem
+    volume = cloud.volume(cloud.old, "db1-files", 7)
+    cloud.attach(cloud.old, volume, old)
+    found = site.findings()
+    assert list(found) == ["volumes db1"], found
+    assert volume in found["volumes db1"] and old in found["volumes db1"]
+    told = direct.run(site.pillar, "cloud.inventory", grains=False).answer
+    assert told["nodes"]["db1"]["volumes"] == [{"id": volume, "name": "db1-files", "gigabytes": 7}]
+    assert f"db1 has volumes, and nobody copies what is on them: {volume}" in told["problems"]
+    cloud.plane.forget()
+    refused = site.apply()
+    assert refused.problem["kind"] == "refused"
+    assert cloud.plane.writes() == []
+    planned = site.plan().answer["findings"]
+    (finding,) = [f["id"] for f in planned if f["topic"] == "volumes"]
+    # Who asks for one has seen it: what is on it is still theirs to carry.
+    proposed = told["pillar"]["prepare"]["servers"]["db1"]["volumes"]
+    assert proposed == {"files": {"gigabytes": 7}}
+    site.prepare["servers"]["db1"]["volumes"] = proposed
+    (told,) = [f for f in site.plan().answer["findings"] if f["topic"] == "volumes"]
+    assert not told["blocking"] and "the new one gets files" in told["found"]
+    del site.prepare["servers"]["db1"]["volumes"]
+    forced = direct.run(site.pillar, "apply", phase="prepare", force=[finding],
+                        reason="its data is copied", timeout=300)  # fmt: skip
+    assert forced.verdict == "done", forced.problem
     site.stands()
 
 

@@ -1,11 +1,12 @@
-//! Whether every server gets a flavor and an image, and all of them fit into the project.
+//! Whether every server gets a flavor and an image, every volume its type, and all of them fit into the project.
 
 use super::{Notes, Topic};
-use crate::cloud::{Limit, Status};
+use crate::cloud::{Condition, Limit, Status, Volume};
 use crate::error::{Error, Result};
 use crate::event::Finding;
-use crate::settings::Wanted;
+use crate::settings::{Wanted, WantedVolume};
 use crate::steps::cloud::Project;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Flavors, images, zones, and the limits of the project.
@@ -60,6 +61,9 @@ impl Topic for FleetFits {
             ] {
                 within(&mut notes, what, asked, limit);
             }
+        }
+        if project.prepare.servers.values().any(|wanted| !wanted.volumes.is_empty()) {
+            self.volumes(&mut notes).await?;
         }
         Ok(notes.findings)
     }
@@ -135,5 +139,85 @@ impl FleetFits {
             );
         }
         Ok(())
+    }
+
+    /// Looks at every volume that is asked for, and at what those that are not there yet will take.
+    async fn volumes(&self, notes: &mut Notes) -> Result<()> {
+        let cloud = &self.0.cloud;
+        if cloud.block_storage().await?.is_none() {
+            let found = "the catalogue has no block storage in this region";
+            notes.block("volumes", found, "take migrate:prepare:servers:NODE:volumes out, or ask the provider");
+            return Ok(());
+        }
+        let (found, servers) = (cloud.volumes().await?, cloud.servers().await?);
+        let (types, zones) = (cloud.volume_types().await?, cloud.volume_zones().await?);
+        // By the names that quotas have; those of one type follow it.
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        let mut largest = 0;
+        for (node, wanted) in &self.0.prepare.servers {
+            let server = self.0.ours(node, &servers).first().map(|server| server.id.clone());
+            for (name, volume) in &wanted.volumes {
+                let subject = format!("{node}:{name}");
+                let pillar = format!("migrate:prepare:servers:{node}:volumes:{name}");
+                let ours = self.0.our_volumes(node, name, &found);
+                if ours.iter().any(|volume| volume.condition != Condition::Error) {
+                    standing_volume(notes, &subject, volume, &ours, server.as_deref());
+                    continue;
+                }
+                if let Some(kind) = volume.kind.as_ref().filter(|kind| !types.contains(kind)) {
+                    let found = format!("there is no volume type {kind}; there are {}", types.join(", "));
+                    notes.block(&subject, found, format!("correct {pillar}:type"));
+                }
+                if let Some(zone) = volume.availability_zone.as_ref().filter(|zone| !zones.contains(zone)) {
+                    let found =
+                        format!("there is no availability zone {zone} for volumes; open are {}", zones.join(", "));
+                    notes.block(&subject, found, format!("correct {pillar}:availability_zone"));
+                }
+                largest = largest.max(volume.gigabytes);
+                let of_type = volume.kind.as_ref().map(|kind| format!("_{kind}"));
+                for suffix in [Some(String::new()), of_type].into_iter().flatten() {
+                    *sums.entry(format!("volumes{suffix}")).or_default() += 1;
+                    *sums.entry(format!("gigabytes{suffix}")).or_default() += volume.gigabytes;
+                }
+            }
+        }
+        let quotas = if sums.is_empty() { BTreeMap::new() } else { cloud.volume_quotas().await? };
+        for (what, asked) in sums {
+            if let Some(quota) = quotas.get(&what) {
+                within(notes, &what, asked, Limit { used: quota.used, most: quota.most });
+            }
+        }
+        if let Some(most) =
+            quotas.get("per_volume_gigabytes").and_then(|quota| quota.most).filter(|most| largest > *most)
+        {
+            let found = format!("a volume may have {most} GiB, and {largest} are asked for");
+            notes.block("per_volume_gigabytes", found, "ask for smaller volumes, or have the quota raised");
+        }
+        Ok(())
+    }
+}
+
+/// Says how a volume of ours that is there differs from what it would be today.
+fn standing_volume(notes: &mut Notes, subject: &str, wanted: &WantedVolume, ours: &[&Volume], server: Option<&str>) {
+    let Some(volume) = ours.first() else { return };
+    let id = &volume.id;
+    if let Some(at) = volume.attachments.iter().find(|at| Some(at.server.as_str()) != server) {
+        let found = format!("its volume {id} is attached to the server {}", at.server);
+        notes.block(subject, found, "detach it there: it belongs to the server of its node");
+    } else if volume.condition == Condition::Other {
+        notes.block(subject, format!("its volume {id} is {}", volume.word), "wait, or find out who is at work on it");
+    }
+    if ours.iter().filter(|volume| !volume.blank()).count() > 1 {
+        let ids: Vec<&str> = ours.iter().map(|volume| volume.id.as_str()).collect();
+        notes.block(subject, format!("{} volumes carry its mark: {}", ids.len(), ids.join(", ")), "delete all but one");
+    }
+    let kind = wanted.kind.as_ref().filter(|kind| **kind != volume.kind);
+    if kind.is_some() || wanted.gigabytes != volume.gigabytes {
+        let asked = kind.map_or_else(String::new, |kind| format!(" of type {kind}"));
+        let found = format!(
+            "its volume {id} is there with {} GiB of type {}, and would get {}{asked} today",
+            volume.gigabytes, volume.kind, wanted.gigabytes
+        );
+        notes.warn(subject, found, "extend or retype it yourself; a volume that is there is never changed");
     }
 }

@@ -61,7 +61,7 @@ pub use transactions::Transactions;
 pub use tripwire::Tripwire;
 pub use uncommitted::Uncommitted;
 pub use versions::Versions;
-pub use volumes::VolumesLeft;
+pub use volumes::{OldHome, VolumesLeft};
 pub use workload::Workload;
 
 use crate::error::{Error, Result};

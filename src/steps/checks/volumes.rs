@@ -1,9 +1,11 @@
-//! Volumes of the old side: prepare makes none, so a node that has some is named before its new server is made without.
+//! Volumes of the old side: a node that has more of them than its new server gets is named before that one is made without;
+//! and what is on them nobody here copies.
 
 use super::{Notes, Topic};
 use crate::cloud::{Cloud, Server};
 use crate::error::Result;
 use crate::event::Finding;
+use crate::settings::WantedVolume;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -11,8 +13,14 @@ use std::rc::Rc;
 /// What old servers have beside their root disks.
 pub struct VolumesLeft {
     pub cloud: Rc<Cloud>,
-    /// The nodes that get a new server, each with its old addresses.
-    pub nodes: BTreeMap<String, Vec<IpAddr>>,
+    /// The nodes that get a new server.
+    pub nodes: BTreeMap<String, OldHome>,
+}
+
+/// A node as it is found in the old cloud, and what its new server gets.
+pub struct OldHome {
+    pub addresses: Vec<IpAddr>,
+    pub asked: BTreeMap<String, WantedVolume>,
 }
 
 impl Topic for VolumesLeft {
@@ -26,26 +34,33 @@ impl Topic for VolumesLeft {
                 return Ok(notes.findings);
             }
         };
-        for (node, addresses) in &self.nodes {
-            let is =
-                |server: &&Server| server.addresses.iter().chain(&server.floating).any(|at| addresses.contains(at));
+        for (node, home) in &self.nodes {
+            let is = |server: &&Server| {
+                server.addresses.iter().chain(&server.floating).any(|at| home.addresses.contains(at))
+            };
             for server in servers.iter().filter(is) {
-                let volumes = server.data_volumes();
+                let (volumes, from_volume) = (server.data_volumes(), server.image.is_none());
                 if volumes.is_empty() {
                     continue;
                 }
-                let root = if server.image.is_none() { ", one of which it boots from" } else { "" };
-                let found = format!(
-                    "its old server {} has {} volumes that are neither made nor copied: {}{root}",
-                    server.id,
-                    volumes.len(),
-                    volumes.join(", ")
-                );
-                notes.doubt(
-                    node,
-                    found,
-                    "make a volume for the new server and carry its files, or say why nothing on it is needed",
-                );
+                let root = if from_volume { ", one of which it boots from" } else { "" };
+                let has =
+                    format!("its old server {} has {} volumes: {}{root}", server.id, volumes.len(), volumes.join(", "));
+                let names: Vec<&str> = home.asked.keys().map(String::as_str).collect();
+                let gets = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let found = format!("{has}; the new one gets {gets}, and nobody copies what is on them");
+                if names.len() < volumes.len() - usize::from(from_volume) {
+                    let mend = format!(
+                        "ask for one in migrate:prepare:servers:{node}:volumes and carry its files, or say why nothing on it is needed"
+                    );
+                    notes.doubt(node, found, mend);
+                } else {
+                    notes.warn(
+                        node,
+                        found,
+                        "carry the files yourself, as with rsync; databases are copied in any case",
+                    );
+                }
             }
         }
         Ok(notes.findings)

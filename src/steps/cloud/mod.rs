@@ -1,4 +1,4 @@
-//! The facts of a new cloud: groups, keys, ports, servers. One kind per file.
+//! The facts of a new cloud: groups, keys, ports, servers, volumes. One kind per file.
 //!
 //! Invariant: what is there is found by its mark and taken over, never made twice; what carries no mark of ours is never
 //! changed. Nothing here is undone by an abort: a cloud half built is gone on with, and only clean-up removes.
@@ -10,6 +10,7 @@ mod removed;
 mod security_group;
 mod server;
 mod server_group;
+mod volume;
 
 pub use key_pair::{KeyPairImported, same_key};
 pub use old_node::{Leaving, OldNode, OldNodeLeaves};
@@ -18,6 +19,7 @@ pub use removed::{Removed, Thing};
 pub use security_group::{RulesSet, SecurityGroupMade};
 pub use server::{Machine, ServerMade, ServerUp};
 pub use server_group::ServerGroupMade;
+pub use volume::{Disk, VolumeAttached, VolumeMade};
 
 use crate::cloud::flavor::{Match, Need, matched};
 use crate::cloud::{Answer, Cloud, Image, Mark, Network, NewRule, Pace, Refusal, Server, Status};
@@ -26,7 +28,7 @@ use crate::outside::Outside;
 use crate::settings::{Node, Prepare, Wanted};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why an abort leaves what prepare made.
 const STAYS: &str = "it is marked and goes on to be used by the next run; only clean-up removes what was made";
@@ -184,8 +186,7 @@ impl Project {
             // Late is not never: a request that timed out here may still be worked on there.
             for look in 0..3 {
                 if look > 0 {
-                    self.unless_interrupted(tokio::time::sleep(Duration::from_millis(self.prepare.deadlines.tick)))
-                        .await?;
+                    self.unless_interrupted(tokio::time::sleep(self.tick())).await?;
                 }
                 match done().await {
                     Ok(Some(made)) => return Ok(made),
@@ -202,9 +203,38 @@ impl Project {
         }
     }
 
+    fn tick(&self) -> Duration {
+        Duration::from_millis(self.prepare.deadlines.tick)
+    }
+
+    /// Looks at what is on its way. A look that failed changes nothing and is repeated.
+    async fn look_again<T>(&self, limit: Instant, look: impl AsyncFn() -> Answer<T>) -> Result<T> {
+        loop {
+            match self.unless_interrupted(look()).await? {
+                Ok(found) => return Ok(found),
+                Err(refusal) if (refusal.busy() || refusal.unclear()) && Instant::now() < limit => {
+                    let rest = refusal.retry_after.unwrap_or(self.tick());
+                    self.pace.too_much(rest);
+                    self.unless_interrupted(tokio::time::sleep(rest)).await?;
+                }
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    /// Lets a wait go on until its limit.
+    fn in_time(&self, limit: Instant, what: &str) -> Result<()> {
+        if Instant::now() < limit {
+            return Ok(());
+        }
+        Err(Error::Deadline { what: what.to_owned(), limit_ms: self.prepare.deadlines.server })
+    }
+
     fn rest(&self, refusal: &Refusal, tried: u32) -> Duration {
-        let tick = Duration::from_millis(self.prepare.deadlines.tick);
-        refusal.retry_after.unwrap_or_else(|| tick.saturating_mul(1 << tried.min(4))).min(Duration::from_secs(60))
+        refusal
+            .retry_after
+            .unwrap_or_else(|| self.tick().saturating_mul(1 << tried.min(4)))
+            .min(Duration::from_secs(60))
     }
 
     /// Waits for something that may take long, or until somebody asks the run to end.

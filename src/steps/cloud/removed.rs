@@ -18,6 +18,8 @@ pub enum Thing {
     SecurityGroup,
     KeyPair,
     ServerGroup,
+    /// Every volume of a server of that name.
+    Volume,
 }
 
 /// The ids of those that carry our mark for a name; none, in the end.
@@ -48,6 +50,14 @@ impl Removed {
                 let name = mark.name();
                 groups.iter().filter(|group| group.name == name).map(|group| group.id.clone()).collect()
             }
+            Thing::Volume => {
+                let volumes = cloud.volumes().await?;
+                volumes
+                    .iter()
+                    .filter(|volume| mark.is_on_volume(None, volume))
+                    .map(|volume| volume.id.clone())
+                    .collect()
+            }
             Thing::KeyPair => {
                 // It bears no mark: the name and the key together are one.
                 let wanted = self.project.prepare.key_pairs.get(&self.name).cloned().unwrap_or_default();
@@ -67,6 +77,7 @@ impl Removed {
             Thing::SecurityGroup => cloud.delete_security_group(permit, id).await,
             Thing::KeyPair => cloud.delete_key_pair(permit, id).await,
             Thing::ServerGroup => cloud.delete_server_group(permit, id).await,
+            Thing::Volume => cloud.delete_volume(permit, id).await,
         };
         Ok(answer?)
     }
@@ -90,7 +101,7 @@ impl Step for Removed {
         for id in self.ours().await?.difference(to) {
             self.delete(permit, id).await?;
         }
-        // A server goes after the answer, not before it; the API has no wait for that.
+        // Servers and volumes go after the answer, not before it; the API has no wait for that.
         loop {
             let seen = self.observe().await?;
             if seen.fact == *to {

@@ -149,28 +149,14 @@ impl ServerMade {
         }
     }
 
-    /// Looks at the servers after a time, a tick after the last look. A look that failed changes nothing and is repeated.
+    /// Looks at the servers after a time, a tick after the last look.
     async fn next_look(&self, after: Instant, limit: Instant) -> Result<Rc<Vec<Server>>> {
-        let tick = Duration::from_millis(self.project.prepare.deadlines.tick);
-        loop {
-            match self.project.unless_interrupted(self.project.cloud.servers_after(after, tick)).await? {
-                Ok(found) => return Ok(found),
-                Err(refusal) if (refusal.busy() || refusal.unclear()) && Instant::now() < limit => {
-                    let rest = refusal.retry_after.unwrap_or(tick);
-                    self.project.pace.too_much(rest);
-                    self.project.unless_interrupted(tokio::time::sleep(rest)).await?;
-                }
-                Err(refusal) => return Err(refusal.into()),
-            }
-        }
+        let (project, tick) = (&self.project, self.project.tick());
+        project.look_again(limit, async || project.cloud.servers_after(after, tick).await).await
     }
 
     fn in_time(&self, limit: Instant, what: &str) -> Result<()> {
-        if Instant::now() < limit {
-            return Ok(());
-        }
-        let what = format!("{}: {what}", self.node);
-        Err(Error::Deadline { what, limit_ms: self.project.prepare.deadlines.server })
+        self.project.in_time(limit, &format!("{}: {what}", self.node))
     }
 }
 

@@ -138,19 +138,6 @@ class Plane:
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return bytes(answer.read())
 
-    @contextlib.contextmanager
-    def volume(self, server: str, ident: str) -> Iterator[None]:
-        """A volume is attached to a server, as Nova writes it down: no Cinder hands any out here."""
-        self._database.run(
-            "INSERT INTO nova.block_device_mapping (created_at, deleted, source_type, destination_type, device_name,"
-            " delete_on_termination, volume_id, volume_size, instance_uuid, uuid)"
-            f" VALUES (NOW(), 0, 'volume', 'volume', '/dev/vdb', 0, '{ident}', 50, '{server}', UUID())"
-        )
-        try:
-            yield
-        finally:
-            self._database.run(f"DELETE FROM nova.block_device_mapping WHERE volume_id='{ident}'")
-
     def requests(self, service: str) -> list[dict[str, Any]]:
         """What came to a service's door since the last `forget`."""
         return list(request("GET", f"{self.place.url(service)}/_door/requests")[0])

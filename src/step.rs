@@ -81,6 +81,12 @@ pub trait Step {
         false
     }
 
+    /// Whether the fact outlives a reboot. One that does not is set once more behind the commit point, where it is found as
+    /// it was: there is only the way forward then.
+    fn lasts(&self) -> bool {
+        true
+    }
+
     /// Whether a value that is neither as it was nor as it should be is what a `set` that died leaves behind.
     fn half_done(&self, _found: &Self::Fact, _old: &Self::Fact, _new: &Self::Fact) -> bool {
         false
@@ -102,6 +108,7 @@ pub(crate) trait Erased {
     ) -> Local<'a, Result<Seen<Value, Value>>>;
     fn undo(&self) -> Result<Undo<Value>>;
     fn compares_and_sets(&self) -> bool;
+    fn lasts(&self) -> bool;
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool;
 }
 
@@ -138,6 +145,10 @@ impl<S: Step> Erased for S {
 
     fn compares_and_sets(&self) -> bool {
         Step::compares_and_sets(self)
+    }
+
+    fn lasts(&self) -> bool {
+        Step::lasts(self)
     }
 
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool {

@@ -139,8 +139,8 @@ test)
     stage "the wheel" run make --silent wheel
     in_memory
     stage "unit, contract and functional tests, two at a time" run_in_two "tests/unit tests/contract tests/functional" \
-        tests/functional/test_{plane,prepare,prepare_access,prepare_salt,two_masters,cleanup,cleanup_salt,seeding}.py \
-        tests/functional/test_{deployment,salt_versions,kinds,mysql,tls,testing}.py
+        tests/functional/test_{plane,prepare,prepare_access,prepare_salt,prepare_volumes,two_masters,cleanup}.py \
+        tests/functional/test_{cleanup_salt,seeding,deployment,kinds,mysql,tls}.py
     in_lab=1
     stage "the lab: two clouds on this machine (root only)" run "$python" -m pytest -m lab tests/lab_tests
     in_lab=

@@ -277,11 +277,12 @@ impl<'a> Run<'a> {
             })
         };
         let (permit, want) = match recorded {
+            Some(StepState::Done { new, .. }) if seen.fact == new => return Ok("done"),
             Some(StepState::Done { old, new, .. }) => {
-                if seen.fact != new {
+                if node.step.lasts() || !self.journal.borrow().state().committed || seen.fact != old {
                     return drift(&old, &new, &seen.fact);
                 }
-                return Ok("done");
+                (self.journal.borrow_mut().start(&node.id, &old, &new)?, new)
             }
             Some(StepState::Started { old, new }) => {
                 if foreign(node, &seen.fact, &old, &new) {
@@ -327,7 +328,7 @@ impl<'a> Run<'a> {
         self.saw(&node.id, now.evidence.clone());
         let mut journal = self.journal.borrow_mut();
         journal.note(Record::Done { step: node.id.clone(), fact: now.fact, evidence: now.evidence })?;
-        if node.role == Role::Commit {
+        if node.role == Role::Commit && !journal.state().committed {
             journal.note(Record::Committed { step: node.id.clone() })?;
             drop(journal);
             self.tell(Happening::Committed, Some(&node.id), Value::Null, None);

@@ -91,8 +91,11 @@ impl RunState {
                 next.put(step, StepState::Unchanged { fact: fact.clone(), evidence: evidence.clone() });
             }
             Record::Started { step, old, new } => {
-                if !matches!(self.steps.get(step), None | Some(StepState::Unchanged { .. })) {
-                    return illegal("a step starts once");
+                match self.steps.get(step) {
+                    None | Some(StepState::Unchanged { .. }) => {}
+                    // A reboot took it back.
+                    Some(StepState::Done { .. }) if self.committed => {}
+                    _ => return illegal("a step starts once before the commit point"),
                 }
                 if self.aborting.is_some() {
                     return illegal("nothing starts while the run goes back");

@@ -64,6 +64,16 @@ fn illegal_transitions_are_refused() {
 }
 
 #[test]
+fn what_a_reboot_took_back_starts_once_more_behind_the_commit_point() {
+    let (_folder, mut journal) = begun();
+    journal.start("domain", &json!(99), &json!(0)).unwrap();
+    journal.keep(Record::Done { step: "domain".into(), fact: json!(0), evidence: json!(null) }).unwrap();
+    assert!(journal.start("domain", &json!(99), &json!(0)).is_err());
+    journal.keep(Record::Committed { step: "promotion".into() }).unwrap();
+    journal.start("domain", &json!(99), &json!(0)).unwrap();
+}
+
+#[test]
 fn only_the_owner_reads_it_and_one_run_holds_the_lock() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, journal) = begun();

@@ -40,6 +40,11 @@ impl Step for SiteDomain {
     fn undo(&self) -> Undo<Option<u32>> {
         Undo::Restore
     }
+
+    fn lasts(&self) -> bool {
+        // Its file still says that it follows, until its role at boot is written behind the commit point.
+        false
+    }
 }
 
 /// The domain of a server that was fenced: the quarantine.

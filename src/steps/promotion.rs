@@ -46,4 +46,9 @@ impl Step for Promotion {
     fn compares_and_sets(&self) -> bool {
         true
     }
+
+    fn lasts(&self) -> bool {
+        // Until its role at boot is written a reboot closes it. It opens again by its decision row, once the fence was seen.
+        false
+    }
 }

@@ -150,7 +150,8 @@ def _replication() -> Iterator[Case]:
     yield Case(
         "a replica thirty seconds behind",
         (Break("behind", "before", None, {"server": "target", "seconds": 30}),),
-        ends(ABORTED, STOPPED), pillar=DRAIN,
+        # One that has caught up when its turn comes is in nobody's way.
+        ANY, pillar=DRAIN,
     )  # fmt: skip
     for place in ("relay", "target", "source's replica", "target's replica"):
         for state in ("before", "draining"):

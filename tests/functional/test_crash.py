@@ -131,6 +131,22 @@ def test_a_failure_after_the_commit_point_is_finished_by_the_same_command(
         site.carry(back)
 
 
+def test_a_target_that_reboots_behind_the_commit_point_is_opened_by_the_same_command(
+    site: Site,
+) -> None:
+    # Whoever the site left keeps apart at boot, and says so until he is the primary at boot.
+    site.carry("flip")
+    site.carry("revert")
+    assert "gtid_domain_id" in site.chain.new.role_file.read_text()
+    stopped = site.apply("flip", "fail-before:role-at-boot.new-db1")
+    assert stopped.verdict == "stopped", stopped.problem
+    site.chain.new.restart()
+    site.chain.wait_replicating(replicas=["new-db2"])
+    assert world.writable(site.chain) == []
+    site.carry("flip")
+    site.is_there("flip")
+
+
 def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same_command(
     site: Site,
 ) -> None:

@@ -231,7 +231,8 @@ def _edge() -> Iterator[Case]:
         yield Case(
             f"the CDN at the activation of one service of two: {name}",
             (Break("fastly", told={"service": "docs", "what": ".*/activate", **fault}),),
-            BACK_OR_OVER,
+            # Where it hangs on the way back too, the run says so and stops.
+            ANY if name == "hangs" else BACK_OR_OVER,
             fast=REVERT if name == "says yes and does nothing" else "",
         )
         yield Case(
@@ -284,24 +285,22 @@ def _steps() -> Iterator[Case]:
     """Every signal at every step of a flip's plan that is shown as it starts.
 
     Fence and promotion are not: their start is told after the commit. `_controller` has signals there, on the wire.
+    Nor are tables, which are there from an earlier run.
     """
     for name in ("SIGINT", "SIGTERM", "SIGKILL"):
         for step in STEPS:
             yield Case(
                 f"{name} as {step} starts",
                 (Break("signal", f"started:{step}", None, {"name": name}),), BACK_OR_OVER,
-                directions=(FLIP,) if step in FLIP_ONLY else (FLIP, REVERT),
             )  # fmt: skip
 
 
 STEPS = (
-    "edge.docs.staged", "edge.budget", "tables.{target}-db1", "way-back-tried", "decision", "role-at-boot.{source}-db1",
+    "edge.docs.staged", "edge.budget", "way-back-tried", "decision", "role-at-boot.{source}-db1",
     "chain-timed", "guard-ready", "notice.{target}", "edge.docs", "notice.{source}", "drained", "caught-up",
     "edge.docs.everywhere", "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1",
     "source.{source}-db1", "arrived-everywhere",
 )  # fmt: skip
-# Tables that a flip made are there when it is taken back.
-FLIP_ONLY = frozenset({"tables.{target}-db1"})
 
 ON_LOOPBACK: tuple[Case, ...] = tuple(
     case

@@ -142,6 +142,12 @@ class Story:
         say("the new side is four servers that nobody made yet; migrate.prepare")
         run, seconds = self.run("prepare")
         say(f"{len(run['servers'])} servers, and copies that follow the old side: {seconds:.0f} s")
+        plane = self.rented.cloud.plane
+        plane.forget()
+        again = self.site.salt_run("state.orchestrate", "migrate.prepare", timeout=500)
+        if again.rc != 0 or again.states["prepare"]["changes"] or plane.writes():
+            raise RuntimeError(f"a second run changed something:\n{again.stdout}\n{plane.writes()}")
+        say("the same command once more changes nothing, in the cloud or on a host")
         self.account = prepare(self.site)
         # What has our names and is not ours must outlive all of it.
         self.rented.strangers(self.edge)

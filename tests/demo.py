@@ -7,6 +7,7 @@ in `target/demo/report.json`.
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 import time
@@ -145,7 +146,8 @@ class Story:
         plane = self.rented.cloud.plane
         plane.forget()
         again = self.site.salt_run("state.orchestrate", "migrate.prepare", timeout=500)
-        if again.rc != 0 or again.states["prepare"]["changes"] or plane.writes():
+        states = next(iter(again.data["data"].values())) if again.rc == 0 else {}
+        if not states or any(one["changes"] for one in states.values()) or plane.writes():
             raise RuntimeError(f"a second run changed something:\n{again.stdout}\n{plane.writes()}")
         say("the same command once more changes nothing, in the cloud or on a host")
         self.account = prepare(self.site)
@@ -162,6 +164,9 @@ class Story:
         seen = said.data
         differences = len(seen["differences"])
         say(f"{seen['urls']} pages beside each other, {differences} differences: {seconds:.0f} s")
+        self.alone("old")
+        if "noindex" not in self.robots("new"):
+            raise RuntimeError("search engines are not kept out of the test site")
 
     def transfer(self, direction: str, source: str, target: str) -> None:
         """Runs one direction under load, and adds what users saw to the product's report."""
@@ -179,8 +184,28 @@ class Story:
         users["lost"] += databases.lost
         users["duplicated"] += databases.duplicated
         run["users"] = users
+        self.alone(target)
+        if self.robots(target):
+            raise RuntimeError(f"search engines are kept out of the {target} side, which serves")
         closed = f"databases were closed for {run['window_ms']:.0f} ms"
         say(f"the site runs on the {target} side, {closed}: {seconds:.0f} s")
+
+    def alone(self, side: str) -> None:
+        """Looks that what may run on one side alone runs on that one, and nowhere else."""
+        for one in ("old", "new"):
+            host, wanted = self.site[f"{one}-app1"], CRON if one == side else f"{CRON}.held"
+            found = host.run(["sh", "-c", f"ls -d {CRON}*"], check=False).stdout.split()
+            if found != [wanted]:
+                raise RuntimeError(f"{host.name} has {found}, and should have {wanted}")
+
+    def robots(self, side: str) -> str:
+        """Returns what a side's own web server tells search engines."""
+        address = self.site[f"{side}-app1"].address
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", "/index.php", headers={"Host": wiki.PUBLIC_NAME})
+        told = connection.getresponse().getheader("X-Robots-Tag", "")
+        connection.close()
+        return told
 
     def soak_and_clean_up(self) -> None:
         """Lets people work on the new side, and takes the old one down under their feet."""

@@ -19,6 +19,7 @@ import jsonschema
 from tests.lab import cdn, emptied, wiki
 from tests.lab.beside import Beside, prepare
 from tests.lab.cloud import software
+from tests.lab.cloud.building import KEY
 from tests.lab.cloud.plane import Plane, kept
 from tests.lab.edge.standin import Edge
 from tests.lab.hosts import LAB
@@ -36,6 +37,7 @@ MUST_BE_ZERO = ("lost", "duplicated", "reader_errors", "editor_errors_other_than
 # Real hours would not fit into a demo.
 SOAK_SECONDS, STOPPED_SECONDS = 60, 3
 CRON = "/etc/cron.d/wiki-jobs"
+SSH_KEYS = "/root/.ssh/authorized_keys"
 EDIT = {"action": "edit", "format": "json", "title": "Main Page", "text": "x", "token": "+\\"}
 # What a wiki's parser tells of itself below each page.
 NOISE = (
@@ -52,6 +54,7 @@ LEFT = {
     "CDN, services": ["docs", f"docs-copy-2 ({STRANGER})"],
     "Salt master, minions": ["deployment", "edge", "new-app1", "new-db1", "new-db2"],
     "new-db1, replicas": ["new-db2"],
+    "new-app1, ssh keys": [STRANGER],
 }
 
 
@@ -216,9 +219,12 @@ class Story:
             "old_nodes": self.rented.old,
             "temporary": {"servers": ["relay"], "security_groups": ["move"], "key_pairs": ["move"]},
             "database_users": ["migrate_marker"],
+            "ssh_keys": {"root": [KEY]},
             "backup": {"node": "db2", "path": "/srv/backup/last.sql.gz"},
         }
         self.pillar(cleanup=allowed)
+        keys = f"{KEY} the move\n{KEY[:-1]}G {STRANGER}\n"
+        self.site["new-app1"].write(SSH_KEYS, keys, 0o600)
         with People(cdn.load(self.site, seconds=400), _record()) as people:
             self.refused("cleanup", f"of {SOAK_SECONDS} s", "has not signed off")
             say(f"the soak: {SOAK_SECONDS} s with readers and editors on the new side")
@@ -246,6 +252,10 @@ class Story:
             "Salt master, minions": sorted(keys),
             "new-db1, replicas": [
                 row["Host"] for row in self.site.sql("new-db1", "SHOW SLAVE HOSTS")
+            ],
+            "new-app1, ssh keys": [
+                line.split(maxsplit=2)[2]
+                for line in self.site["new-app1"].read(SSH_KEYS).splitlines()
             ],
         }
 

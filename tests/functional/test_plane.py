@@ -68,7 +68,7 @@ def test_no_process_of_a_plane_outlives_a_killed_test_run(furnished: Furnished) 
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as run:
         home, *pids = run.stdout.readline().split()
         run.kill()
-    assert len(pids) == 5
+    assert len(pids) == 6
     deadline = time.monotonic() + 20
     while any(Path("/proc", pid).exists() for pid in pids):
         assert time.monotonic() < deadline

@@ -147,6 +147,21 @@ def test_a_target_that_reboots_behind_the_commit_point_is_opened_by_the_same_com
     site.is_there("flip")
 
 
+def test_a_target_that_rebooted_stays_closed_where_somebody_opened_the_source(
+    fresh_chain: Chain,
+) -> None:
+    site = Site(fresh_chain)
+    for phase in ("revert", "flip", "revert"):
+        site.carry(phase)
+    assert site.apply("flip", "fail-before:role-at-boot.new-db1").verdict == "stopped"
+    fresh_chain.new.restart()
+    fresh_chain.old.run("SET GLOBAL read_only=0")
+    again = site.apply("flip")
+    assert again.verdict == "stopped"
+    assert "fence: changed by somebody else" in again.problem["message"]
+    assert world.writable(fresh_chain) == ["old-db1"]
+
+
 def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same_command(
     site: Site,
 ) -> None:

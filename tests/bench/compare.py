@@ -3,6 +3,7 @@
     python -m tests.bench.compare --pairs 20                         # the reference with itself
     python -m tests.bench.compare --pairs 20 --product migrate.flip  # salt-run migrate.flip
     python -m tests.bench.compare --pairs 20 --product migrate.flip --kind mysql-9 --period 4
+    python -m tests.bench.compare --pairs 20 --product migrate.flip --kind mysql-9 --delay 10   # 10 ms each way; root
 
 Every flip starts from the freshly reset chain; who goes first alternates from pair to pair.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.apart import apart
 from tests.lab.kinds import KINDS
 from tests.lab.loopback import Chain
 from tests.lab.salt import SaltMaster
@@ -146,11 +148,18 @@ def main() -> None:
         default=1.6,
         help="milliseconds between two writes of one writer, where a chain carries no more",
     )
+    parser.add_argument(
+        "--delay", type=float, default=0.0, help="milliseconds between the sides, one way (root)"
+    )
     parser.add_argument("--ready", action="append", default=[], help="runner functions before it")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        chain = stack.enter_context(Chain(state, kinds=KINDS[arguments.kind]))
+        kinds = KINDS[arguments.kind]
+        near = arguments.delay == 0
+        chain = stack.enter_context(
+            Chain(state, kinds=kinds) if near else apart(state, kinds, arguments.delay)
+        )
         challenger = Contestant("again", reference(chain).flip)
         if arguments.product:
             # The drain that users have: without it the fence comes while minions still put the notice away.

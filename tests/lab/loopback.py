@@ -65,6 +65,7 @@ class Chain:
         port: int | None = None,
         options: dict[str, dict[str, str]] | None = None,
         kinds: Mapping[str, type[MariaDB]] | type[MariaDB] = MariaDB,
+        addresses: Mapping[str, str] = ADDRESSES,
     ) -> None:
         """Takes a directory of its own.
 
@@ -89,7 +90,7 @@ class Chain:
                 server_id=int(address.rpartition(".")[2]),
                 options=(options or {}).get(name),
             )
-            for name, address in ADDRESSES.items()
+            for name, address in addresses.items()
         }
         self._snapshot = state / "snapshot"
 

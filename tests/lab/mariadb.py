@@ -105,6 +105,8 @@ class MariaDB:
         self.socket = self.datadir / "mysqld.sock"
         self.error_log = home / "error.log"
         self.general_log = home / "general.log"
+        # The namespace of its network, where that is not this machine's.
+        self.netns: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -188,6 +190,7 @@ class MariaDB:
         self._process = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
+                *(("ip", "netns", "exec", self.netns) if self.netns else ()),
                 *(self.program, f"--defaults-file={self.home / 'my.cnf'}", *arguments),
             ],
             stdin=subprocess.DEVNULL,

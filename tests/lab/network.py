@@ -1,7 +1,7 @@
 """The nets of the lab: three places (old cloud, new cloud, edge), each a netns with a bridge.
 
 Hosts hang on the bridge of their place; between the places runs the WAN. The machine itself gets
-one address on the edge side and routes to everything, so that judges may stand anywhere.
+one address at one place, the edge if nothing else is said, and routes to everything, so that judges may stand anywhere.
 Everything made here carries `lab-` (namespaces) or `lab0` (the machine's own interface).
 """
 
@@ -51,8 +51,8 @@ class Network:
     def __init__(self, run_dir: Path) -> None:
         self.wan = Wan(run_dir)
 
-    def up(self, delay_ms: float = 10.0) -> None:
-        """Make the places; `delay_ms` is one way, between the two clouds."""
+    def up(self, delay_ms: float = 10.0, machine: str = MACHINE_ADDRESS) -> None:
+        """Make the places; `delay_ms` is one way, between the two clouds, `machine` this machine's own address."""
         NETNS_DIR.mkdir(exist_ok=True)
         for place, byte in PLACES.items():
             ns = router_of(place)
@@ -74,16 +74,20 @@ class Network:
             wan += [f"route add 10.{b}.0.0/24 dev {DEVICE} src 10.{byte}.0.1" for b in others]
             ip_batch(wan, router_of(place))
         self.wan.set("old", "new", delay_ms=delay_ms)
-        edge = router_of("edge")
+        here, byte = router_of(place_of(machine)), PLACES[place_of(machine)]
         ip_batch(
             [
-                f"link add {MACHINE_LINK} type veth peer name h-machine netns {edge}",
-                f"addr add {MACHINE_ADDRESS}/24 dev {MACHINE_LINK}",
+                f"link add {MACHINE_LINK} type veth peer name h-machine netns {here}",
+                f"addr add {machine}/24 dev {MACHINE_LINK}",
                 f"link set {MACHINE_LINK} up",
-                *(f"route add 10.{b}.0.0/24 via 10.90.0.1" for b in PLACES.values() if b != 90),
+                *(
+                    f"route add 10.{b}.0.0/24 via 10.{byte}.0.1"
+                    for b in PLACES.values()
+                    if b != byte
+                ),
             ]
         )
-        ip_batch(["link set h-machine master br0", "link set h-machine up"], edge)
+        ip_batch(["link set h-machine master br0", "link set h-machine up"], here)
 
     def add_host(self, name: str, addresses: list[str]) -> None:
         """Give a host its netns, with all its addresses on one link of its place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from tests.lab.loopback import Chain
-from tests.lab.writer import Results, Writer
+from tests.lab.writer import Results, Writer, launching
 
 
 class Window:
@@ -19,8 +19,15 @@ class Window:
         Each thread writes once a `period` seconds, and once a `retry` while it is refused.
         """
         self._writers = {
-            side: Writer(chain, threads=threads, sides=(side,), period=period, retry=retry)
-            for side in ("old", "new")
+            side: Writer(
+                chain,
+                threads=threads,
+                sides=(side,),
+                period=period,
+                retry=retry,
+                launch=launching(primary.netns),
+            )
+            for side, primary in (("old", chain.old), ("new", chain.new))
         }
         self.results: dict[str, Results] = {}
 

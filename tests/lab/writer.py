@@ -277,6 +277,15 @@ class Writer:
         return self.results
 
 
+def launching(netns: str | None) -> Callable[..., subprocess.Popen[Any]]:
+    """Returns what starts a process in a network namespace, or in this machine's own network."""
+
+    def launch(argv: list[str], **popen: Any) -> subprocess.Popen[Any]:
+        return subprocess.Popen(["ip", "netns", "exec", netns, *argv] if netns else argv, **popen)
+
+    return launch
+
+
 def _targets(chain: Chain) -> dict[str, dict[str, Any]]:
     account = {"user": chain.app.user, "password": chain.app.password}
     primaries = {"old": chain.old, "new": chain.new}

@@ -1,18 +1,17 @@
 """The lab's hosts as servers of a real control plane: the old side's stood there, prepare asks for the new side's.
 
 The control plane's hypervisor is a fake one, and whoever stands here is its guests: a server that comes up is a host
-that carries out its user data, and a host whose server was stopped or deleted loses its power.
+that boots and does what the cloud tells it, and a host whose server was stopped or deleted loses its power.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from tests.lab import minions
+from tests.lab import guest, minions
 from tests.lab.cloud.account import Account
 from tests.lab.cloud.building import KEY
 from tests.lab.cloud.furnished import Furnished
@@ -73,12 +72,10 @@ class Rented:
     # -- the guests -------------------------------------------------------------------------------
 
     def strip(self) -> None:
-        """Takes from the new side's hosts what only a server that was made can give them: a minion's key."""
+        """Makes the new side's hosts what they are before anybody asks for a server: an image, and no power."""
         for node in NEW:
-            host = self.site[host_of("new", node)]
-            host.run(["systemctl", "stop", "salt-minion.service"])
-            host.run(["rm", "-rf", "/etc/salt/pki/minion"])
-            accepted = f"/etc/salt/pki/master/minions/{host.name}"
+            guest.blank(self.site[host_of("new", node)])
+            accepted = f"/etc/salt/pki/master/minions/{host_of('new', node)}"
             self.site[minions.MASTER].run(["rm", "-f", accepted])
 
     def __enter__(self) -> Rented:
@@ -111,17 +108,12 @@ class Rented:
             self.problem = problem
 
     def _boot(self, server: dict[str, Any]) -> None:
-        """Does what cloud-init does at a first boot, from what Nova's metadata service tells the guest."""
-        about = json.loads(self.cloud.plane.told(server, "meta_data.json"))
-        if about["uuid"] != server["id"]:
-            raise HostError(f"{server['name']} was told that it is {about['uuid']}")
-        data = self.cloud.plane.told(server, "user_data").decode()
-        told = json.loads(data.removeprefix("#cloud-config\n"))
+        """Boots a server's host; what it is told comes from Nova's metadata service."""
         host = self.site[host_of("new", server["name"])]
-        for file in told["write_files"]:
-            host.write(file["path"], file["content"], int(file["permissions"], 8))
-        for command in told["runcmd"]:
-            host.run(command)
+        (address,) = (port["addr"] for net in server["addresses"].values() for port in net)
+        if address != host.address:
+            raise HostError(f"{server['name']} has {address}, and not {host.address}")
+        guest.boot(host, {what: self.cloud.plane.told(server, what) for what in guest.TOLD})
 
     def obey(self) -> list[str]:
         """Cuts the power of hosts whose server does not run; returns those that it was cut of."""

@@ -47,7 +47,8 @@ check-rust:
 	@cargo clippy --quiet --locked --all-targets -- -D warnings
 	@PYO3_PYTHON=$(CURDIR)/$(PYTHON) cargo clippy --quiet --locked --all-targets --features python -- -D warnings
 
-test: check  ## every test; the lab part needs root
+test: wheel  ## every check and every test; the lab part needs root
+	@$(MAKE) --silent check-python
 	@tests/run.sh test
 
 chaos: wheel  ## whatever can fail, at every moment, flip and revert; target/chaos/report.json (an hour at most, root)

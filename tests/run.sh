@@ -13,6 +13,7 @@ LAB=/var/lib/saltext-migrate-lab
 python=target/venv/bin/python
 log=$(mktemp)
 beside_log=$(mktemp)
+rust_log=$(mktemp)
 children=()
 in_lab=
 memory=
@@ -42,7 +43,7 @@ end() {
         # Whoever holds the lock has a lab of their own up, and theirs is not ours to take down.
         flock --nonblock "$LAB/lock" "$python" -m tests.lab down </dev/null || true
     fi
-    rm -f "$log" "$beside_log"
+    rm -f "$log" "$beside_log" "$rust_log"
     [ -z "$memory" ] || rm -rf "$memory"
     exit $code
 }
@@ -64,29 +65,32 @@ run() {
     return $code
 }
 
-# Runs pytest twice at a time, for most tests wait for servers: on the files named, and on all others of the folders.
-# What the first prints comes when the second has ended.
-run_in_two() {
-    local folders=$1 code beside_code file others=()
+# Runs pytest twice at a time, for most tests wait for servers: on the files named, and on all others of the folders. Beside
+# both, on what they leave of the processors, the checks and tests of Rust are compiled and run.
+# What the others print comes when the first has ended.
+run_side_by_side() {
+    local folders=$1 code=0 file others=() rust beside
     shift
     for file in "$@"; do others+=("--ignore=$file"); done
+    nice -n 19 bash -c 'make --silent check-rust && cargo test --quiet --locked' </dev/null >"$rust_log" 2>&1 &
+    rust=$!
     # Each in a folder of its own with a short name: a socket's whole path may have 107 bytes.
     env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/2} "$@" </dev/null >"$beside_log" 2>&1 &
-    local beside=$!
-    children=("$beside")
+    beside=$!
+    children=("$rust" "$beside")
     # shellcheck disable=SC2086
     env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/1} "${others[@]}" $folders </dev/null > >(tee -i "$log") 2>&1 &
     children+=("$!")
-    wait "$!"
-    code=$?
-    wait "$beside"
-    beside_code=$?
+    wait "$!" || code=$?
+    wait "$beside" || code=$?
+    cat "$beside_log"
+    wait "$rust" || code=$?
+    cat "$rust_log"
     children=()
     sleep 0.1
-    cat "$beside_log"
     count "$log"
     count "$beside_log"
-    [ $code -ne 0 ] || code=$beside_code
+    count "$rust_log"
     return $code
 }
 
@@ -135,10 +139,8 @@ test)
         echo "the lab is up, and the tests need it for themselves: make lab-down" >&2
         finish 1
     fi
-    stage "the engine's own tests (no Python, no server)" run cargo test --quiet --locked
-    stage "the wheel" run make --silent wheel
     in_memory
-    stage "unit, contract and functional tests, two at a time" run_in_two "tests/unit tests/contract tests/functional" \
+    stage "unit, contract and functional tests, two at a time, and the checks and tests of Rust" run_side_by_side "tests/unit tests/contract tests/functional" \
         tests/functional/test_{plane,prepare,prepare_access,prepare_salt,prepare_volumes,two_masters,cleanup}.py \
         tests/functional/test_{cleanup_salt,seeding,deployment,kinds,mysql,tls}.py
     in_lab=1

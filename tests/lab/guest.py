@@ -49,7 +49,7 @@ def software() -> Path:
 
 
 def blank(host: Host) -> None:
-    """Switches a host off, and makes its disk an image's: with cloud-init, and a minion without a key that does not run."""
+    """Switches a host off, and makes its disk an image: cloud-init, and a minion that has no key and does not run."""
     host.stop()
     # Not over /lib itself, which is a link.
     subprocess.run(

@@ -36,7 +36,7 @@ migrate:
       marker:      {user: migrate_marker, password: 'sdb://migrate/marker'}
       # Used by the servers among themselves.
       replication: {user: replication, password: 'sdb://migrate/replication'}
-    # Accounts that keep READ ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring). MySQL has none to name.
+    # Accounts that keep READ_ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring). MySQL has none to name.
     # may_bypass_fence: [root, mysql, mariadb.sys]
     # The GTID domain in which a fenced former primary writes what it must not (MariaDB).
     # quarantine_domain: 99
@@ -99,6 +99,7 @@ migrate:
     # deadlines: {request: 15000, proof: 60000, quota: 3900000}
 
   # DNS names that are not behind the CDN. Nothing is done with them but that each plan lists what to set; seconds.
+  #   record     the type, where it is not what the value looks like (A, AAAA or CNAME)
   # names: {files.example.org: {node: app1, ttl: 300}, example.org: {values: {old: 203.0.113.21, new: 198.51.100.21}, ttl: 3600}}
 
   # The search for old addresses and names (docs/addresses.md). Old addresses are those of the nodes above.
@@ -118,7 +119,7 @@ migrate:
     # Links from the new side to the old that are meant to be: for the files that say so (`paths`), and for the tripwire.
     # The replication from the old primary is known to the tripwire already. Name the controller's own way to the databases.
     # allowed: [{from: relay, to: db1, port: 3306, paths: ['**/replication/*']}]
-    # Path patterns by level or environment: salt-call migrate_addresses.remap scope=production
+    # Path patterns by level or environment: salt-run salt.cmd migrate_addresses.remap scope=production
     # scopes: {production: ['/srv/pillar/production/**'], staging: ['/srv/pillar/staging/**']}
     # Trees that are searched when none are named, here and on live nodes.
     # roots: [/srv]
@@ -130,6 +131,7 @@ migrate:
     # max_file_size: 67108864
 
   # What people call, and the new node that serves it: hosts-file lines for testers, and the check through them.
+  #   port, ca   where the port is not the scheme's own; a file with an authority beside the public ones
   # vhosts: {docs: {hosts: [docs.example.org], node: app1, path: /wiki/Main_Page, scheme: https, status: 200, holds: Welcome}}
 
   # Rules of the packet filter that count what still crosses between the sides; a gate of the flip where this key is here.
@@ -186,7 +188,8 @@ migrate:
         #   files: {gigabytes: 200, type: ssd, availability_zone: nova}
         # What the flavor must have.
         # extra_specs: {'hw:cpu_policy': shared}
-    # Groups of ours. A server may also name one that is there and is not described here.
+    # Groups of ours. A server may also name one that is there and is not described here. `from` is a network or a group of this pillar,
+    # `ports` one port or '8000-8010'; what is left out of protocol and ports is not restricted.
     security_groups:
       db:
         rules:
@@ -212,7 +215,8 @@ migrate:
     # allow_smaller: 0
     # How many servers the cloud builds at once, at most; halved where it says that it has enough.
     # at_once: 8
-    # Whom a new minion obeys; with deployment:master all minions do. Name both masters until clean-up, the new one first.
+    # Whom a new minion obeys (default: the name `salt`); with deployment:master all minions do. Name both masters until clean-up, the
+    # new one first.
     # masters: [10.80.0.5, 10.70.0.5]
     # What a new server runs at its first boot, once its minion is configured; by default the image's minion is restarted.
     # first_boot: ['systemctl enable salt-minion.service', 'systemctl restart salt-minion.service']
@@ -325,7 +329,8 @@ migrate:
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
 
   # What stands still from just before the window until clean-up or revert.
-  # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/dumps]}
+  # A file that `singletons` holds must not stand in `crons`.
+  # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/reports]}
 
   # A node of the new side whose database follows like the others, and that nobody would miss: on it salt-run migrate.rehearse
   # opens and fences a database as the flip does (docs/test.md). Neither the new primary nor the relay.

@@ -55,7 +55,10 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     };
     let primary = match (writable(Side::Old), writable(Side::New)) {
         (Some(true), Some(true)) => {
-            alarms.push("both primaries accept writes: stop one at once, SET GLOBAL read_only=1".into());
+            alarms.push(
+                "both primaries accept writes: stop one at once, SET GLOBAL read_only=1 (MySQL: super_read_only=1)"
+                    .into(),
+            );
             "both"
         }
         (Some(true), _) => "old",

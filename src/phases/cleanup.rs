@@ -45,7 +45,7 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         path: "migrate:cleanup".into(),
         found: "nothing".into(),
         expected: "what is to go".into(),
-        hint: "docs/cleanup.md shows every key".into(),
+        hint: "pillar-example/migrate.sls shows every key".into(),
     })?;
     let after = signoff::last_move(settings)?;
     let graph = Graph::new(phase);

@@ -31,7 +31,7 @@ fn missing(key: &str, expected: &str) -> Error {
         path: format!("migrate:{key}"),
         found: "nothing".into(),
         expected: expected.into(),
-        hint: "docs/prepare.md shows every key".into(),
+        hint: "pillar-example/migrate.sls shows every key".into(),
     }
 }
 

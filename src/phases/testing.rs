@@ -23,7 +23,7 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         path: "migrate:test".into(),
         found: "nothing".into(),
         expected: "what testers read".into(),
-        hint: "test: {} is enough; docs/test.md shows the rest".into(),
+        hint: "test: {} is enough; pillar-example/migrate.sls shows the rest".into(),
     })?;
     let mut graph = Graph::new(phase);
     checks(&mut graph, settings, servers, outside);

@@ -289,7 +289,7 @@ fn wrong(path: &str, found: &str, expected: &str) -> Error {
         path: format!("migrate:{path}"),
         found: format!("{found:?}"),
         expected: expected.into(),
-        hint: "docs/prepare.md shows every key of migrate:prepare".into(),
+        hint: "pillar-example/migrate.sls shows every key of migrate:prepare".into(),
     }
 }
 

@@ -25,7 +25,7 @@ pub async fn compared(settings: &Settings) -> Result<Comparison> {
         path: "migrate:compare".into(),
         found: "nothing".into(),
         expected: "what is asked of both sides".into(),
-        hint: "compare: {} is enough where migrate:vhosts names the services; docs/test.md shows the rest".into(),
+        hint: "compare: {} is enough where migrate:vhosts names services; pillar-example/migrate.sls has more".into(),
     })?;
     let mut ways = Vec::new();
     for (name, vhost) in &settings.vhosts {

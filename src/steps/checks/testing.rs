@@ -31,7 +31,7 @@ impl Topic for Following {
                 ),
                 Some(channel) if !channel.healthy() => {
                     let found = format!("its replication from {} stands: {}", channel.source, channel.error);
-                    notes.block(&server.name, found, "mend the channel: SHOW SLAVE STATUS tells more");
+                    notes.block(&server.name, found, "mend the channel: salt-run migrate.status");
                 }
                 Some(_) => {}
             }

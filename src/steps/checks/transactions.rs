@@ -7,7 +7,7 @@ use crate::event::Finding;
 use std::rc::Rc;
 
 /// How the transactions are looked at.
-const SEE: &str = "mysqlbinlog with --gtid-start-pos, on MySQL --include-gtids";
+const SEE: &str = "mariadb-binlog of its last binlog, on MySQL mysqlbinlog --include-gtids";
 
 /// The binlog states of all servers against that of the one that writes.
 pub struct Transactions {

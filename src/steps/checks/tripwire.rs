@@ -47,7 +47,7 @@ impl Tripwire {
     fn host(&self, notes: &mut Notes, host: &str, counted: &Counted) {
         let old = self.watches.get(host).is_some_and(|watch| watch.side == "old");
         if !counted.loaded {
-            let mend = "apply the orchestration migrate.tripwire";
+            let mend = "salt-run state.orchestrate migrate.tripwire";
             notes.block(host, "its rules are not loaded, or are older than the pillar", mend);
             return;
         }

@@ -174,7 +174,7 @@ def test_the_execution_module_is_documented_and_answers(fresh_chain: Chain, tmp_
     shown = call("sys.doc", "migrate_mysql")
     assert len(shown) >= 3
     for name, text in shown.items():
-        example = re.search(rf"salt-call ({re.escape(name)}.*)", str(text))
+        example = re.search(rf"salt-run salt\.cmd ({re.escape(name)}.*)", str(text))
         assert example, name
         assert call(*example[1].split()) not in (None, "", {}), name
 

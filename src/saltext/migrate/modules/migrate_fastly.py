@@ -1,8 +1,7 @@
 """
 Ask and change what the migration has at the CDN, apart from a flip: copies for the tests, versions ready ahead.
 
-Works where the pillar key ``migrate`` is: on the master, in an orchestration or by
-``salt-run salt.cmd ... with_pillar=True``.
+Works where the pillar key ``migrate`` is: on the master, in an orchestration or by ``salt-run salt.cmd``.
 Nothing here changes what people see.
 """
 
@@ -44,8 +43,8 @@ def copy(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-run salt.cmd migrate_fastly.copy docs with_pillar=True
-        salt-run salt.cmd migrate_fastly.copy test=True with_pillar=True
+        salt-run salt.cmd migrate_fastly.copy docs
+        salt-run salt.cmd migrate_fastly.copy test=True
     """
     return _phase("copy", service, test)
 
@@ -65,8 +64,8 @@ def remove_copies(service: str | None = None, test: bool = False) -> dict[str, A
 
     .. code-block:: bash
 
-        salt-run salt.cmd migrate_fastly.remove_copies test=True with_pillar=True
-        salt-run salt.cmd migrate_fastly.remove_copies docs with_pillar=True
+        salt-run salt.cmd migrate_fastly.remove_copies test=True
+        salt-run salt.cmd migrate_fastly.remove_copies docs
     """
     return _phase("remove-copies", service, test)
 
@@ -86,8 +85,8 @@ def stage(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-run salt.cmd migrate_fastly.stage test=True with_pillar=True
-        salt-run salt.cmd migrate_fastly.stage with_pillar=True
+        salt-run salt.cmd migrate_fastly.stage test=True
+        salt-run salt.cmd migrate_fastly.stage
     """
     return _phase("stage", service, test)
 
@@ -107,7 +106,7 @@ def trial(service: str | None = None, test: bool = False) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-run salt.cmd migrate_fastly.trial docs with_pillar=True
+        salt-run salt.cmd migrate_fastly.trial docs
     """
     return _phase("trial", service, test)
 
@@ -123,8 +122,8 @@ def status(service: str | None = None) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-run salt.cmd migrate_fastly.status with_pillar=True
-        salt-run salt.cmd migrate_fastly.status docs with_pillar=True
+        salt-run salt.cmd migrate_fastly.status
+        salt-run salt.cmd migrate_fastly.status docs
     """
     shown: dict[str, Any] = _call("edge.status", service=service)
     return shown

@@ -1,7 +1,7 @@
 """
 Ask the database servers of the migration, from the Salt master's pillar.
 
-Works where the pillar key ``migrate`` is: on the master (``salt-call --local`` with the pillar given, or the runner).
+Works where the pillar key ``migrate`` is: on the master, by ``salt-run salt.cmd``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def status(server: str) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_mysql.status old-db1
+        salt-run salt.cmd migrate_mysql.status old-db1
     """
     return _call("database.status", server=server)
 
@@ -53,7 +53,7 @@ def position(server: str) -> str:
 
     .. code-block:: bash
 
-        salt-call migrate_mysql.position new-db1
+        salt-run salt.cmd migrate_mysql.position new-db1
     """
     return _call("database.position", server=server)
 
@@ -73,7 +73,7 @@ def wait(server: str, position: str, milliseconds: int = 10000) -> bool:
 
     .. code-block:: bash
 
-        salt-call migrate_mysql.wait new-db1 0-1-4711 milliseconds=2000
+        salt-run salt.cmd migrate_mysql.wait new-db1 0-1-4711 milliseconds=2000
     """
     return _call(
         "database.wait", server=server, position=str(position), milliseconds=int(milliseconds)
@@ -103,7 +103,7 @@ def checksum(source: str, replica: str, tables: list[str] | None = None) -> dict
 
     .. code-block:: bash
 
-        salt-call migrate_mysql.checksum old-db1 new-db1
+        salt-run salt.cmd migrate_mysql.checksum old-db1 new-db1
     """
     chosen = [tables] if isinstance(tables, str) else tables
     done = _call("database.checksum", source=source, replica=replica, tables=chosen)

@@ -1,7 +1,7 @@
 """
 Look at the clouds of the migration, from the Salt master's pillar. Nothing here changes anything.
 
-Works where the pillar key ``migrate`` is: on the master (``salt-call --local`` with the pillar given, or the runner).
+Works where the pillar key ``migrate`` is: on the master, by ``salt-run salt.cmd``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check() -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_openstack.check
+        salt-run salt.cmd migrate_openstack.check
     """
     found: dict[str, Any] = _call("cloud.check")
     __context__["retcode"] = 1 if found["refused"] else 0
@@ -55,7 +55,7 @@ def flavors() -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_openstack.flavors
+        salt-run salt.cmd migrate_openstack.flavors
     """
     return _call("cloud.flavors")
 
@@ -74,8 +74,8 @@ def inventory(grains: bool = True) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call migrate_openstack.inventory
-        salt-call migrate_openstack.inventory grains=False
+        salt-run salt.cmd migrate_openstack.inventory
+        salt-run salt.cmd migrate_openstack.inventory grains=False
     """
     return _call("cloud.inventory", grains=bool(grains))
 

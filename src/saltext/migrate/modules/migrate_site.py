@@ -36,7 +36,7 @@ def hosts(pillar: dict[str, Any] | None = None) -> dict[str, str]:
 
     .. code-block:: bash
 
-        salt-call --local migrate_site.hosts
+        salt-run salt.cmd migrate_site.hosts
     """
     return _call("site.hosts", pillar)
 
@@ -56,7 +56,7 @@ def check(pillar: dict[str, Any] | None = None) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call --local migrate_site.check --out=json
+        salt-run salt.cmd migrate_site.check --out=json
     """
     checked = _call("site.check", pillar)
     __context__["retcode"] = 1 if checked["failed"] else 0
@@ -82,7 +82,7 @@ def compare(pillar: dict[str, Any] | None = None) -> dict[str, Any]:
 
     .. code-block:: bash
 
-        salt-call --local migrate_site.compare --out=json
+        salt-run salt.cmd migrate_site.compare --out=json
     """
     seen = _call("compare", pillar)
     __context__["retcode"] = 1 if seen["differences"] else 0

@@ -110,7 +110,7 @@ fn no_such(command: &str) -> Error {
         path: "command".into(),
         found: format!("{command:?}"),
         expected: "a command of this version".into(),
-        hint: "install one version of the extension on master and minions".into(),
+        hint: "install one version of the extension, whole, on the master".into(),
     }
 }
 

@@ -54,7 +54,7 @@ pub fn last(settings: &Settings) -> Result<Value> {
                 .filter_map(std::result::Result::ok)
                 .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok())
         })
-        .ok_or_else(|| Error::Journal(format!("no report in {}; a flip or revert writes one", folder.display())))?;
+        .ok_or_else(|| Error::Journal(format!("no report in {}; every run writes one", folder.display())))?;
     let text = fs::read_to_string(newest.path()).map_err(|error| Error::Journal(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| Error::Journal(format!("{}: {error}", newest.path().display())))
 }

@@ -56,6 +56,12 @@ impl Position {
         self
     }
 
+    /// Leaves one domain out.
+    pub fn without(mut self, domain: u32) -> Self {
+        self.0.remove(&domain);
+        self
+    }
+
     /// Names the domains in which something is.
     pub fn domains(&self) -> impl Iterator<Item = u32> {
         self.0.keys().copied()

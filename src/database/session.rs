@@ -46,10 +46,7 @@ impl Session {
         let number = self.connection.clone();
         let job: Job = Box::new(move |connection| {
             let result = run(connection, &number, &endpoint, &sql);
-            if matches!(
-                result,
-                Err(mysql::Error::IoError(_) | mysql::Error::DriverError(_) | mysql::Error::CodecError(_))
-            ) {
+            if matches!(&result, Err(error) if ends(error)) {
                 *connection = None;
             }
             let _ = reply.send(result);
@@ -109,6 +106,15 @@ impl Session {
     }
 }
 
+/// Tells whether the connection is gone with an error: 4031 says that it was idle for too long, 1927 that it was killed.
+fn ends(error: &mysql::Error) -> bool {
+    match error {
+        mysql::Error::IoError(_) | mysql::Error::DriverError(_) | mysql::Error::CodecError(_) => true,
+        mysql::Error::MySqlError(server) => matches!(server.code, 4031 | 1927),
+        _ => false,
+    }
+}
+
 fn run(
     connection: &mut Option<Conn>,
     number: &AtomicU32,
@@ -161,10 +167,13 @@ fn open(endpoint: &Endpoint) -> mysql::Result<Conn> {
         .write_timeout(Some(timeout))
         .tcp_keepalive_time_ms(Some(1_000))
         .ssl_opts(tls);
+    // A connection that waits for its moment is not to be ended meanwhile; a site's own limit may be seconds.
+    let mut first = vec!["SET SESSION wait_timeout=86400"];
     if endpoint.private_log {
         // What the controller keeps on a server is about that server alone, and must not travel down the chain.
-        options = options.init(vec!["SET SESSION sql_log_bin=0, autocommit=1, lock_wait_timeout=5"]);
+        first.push("SET SESSION sql_log_bin=0, autocommit=1, lock_wait_timeout=5");
     }
+    options = options.init(first);
     Conn::new(options)
 }
 

@@ -79,8 +79,11 @@ impl Server {
         let limit = self.settings.databases.deadlines.replication;
         let dialect = self.dialect().await?;
         self.session.packet(dialect.words().stop).await?;
-        let position = self.status().await?.position;
-        if !dialect.may_run_ahead() && !source.has(&position, limit).await? {
+        let quarantine = self.settings.databases.quarantine_domain;
+        let position = dialect.source_needs(&self.status().await?.position, quarantine)?;
+        if let Some(position) = position
+            && !source.has(&position, limit).await?
+        {
             return Err(Error::Deadline {
                 what: format!("{}: receiving what {} has ({position})", source.name, self.name),
                 limit_ms: limit,

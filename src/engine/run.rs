@@ -181,6 +181,10 @@ impl<'a> Run<'a> {
         // A failed step of an earlier attempt of this process is tried again once the run is committed.
         self.progress.borrow_mut().retain(|_, progress| *progress != Progress::Failed);
         loop {
+            // Whoever asked for the end came too late for it: from here there is only the way forward.
+            if self.committed() {
+                failure.take_if(|failure| matches!(failure, Error::Interrupted(_)));
+            }
             if failure.is_none() || self.committed() {
                 // First, for people wait for it.
                 for (node, rest) in self.releasable() {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,8 @@ struct Line {
 #[derive(Debug)]
 pub struct Permit {
     run: String,
-    started: BTreeSet<String>,
+    /// Nothing where the run is another process's, which may start any step at any moment.
+    started: Option<BTreeSet<String>>,
 }
 
 impl Permit {
@@ -72,9 +73,9 @@ impl Permit {
         &self.run
     }
 
-    /// Tells whether the run ever started another step, by what is durably written.
+    /// Tells whether the run may ever have started another step, by what is durably written.
     pub fn started(&self, step: &str) -> bool {
-        self.started.contains(step)
+        self.started.as_ref().is_none_or(|started| started.contains(step))
     }
 }
 
@@ -82,6 +83,10 @@ impl Permit {
 pub struct Journal {
     /// Nothing where the run is another process's, and only its state is known here.
     file: Option<File>,
+    /// How long the file is up to its last whole record.
+    whole: u64,
+    /// That something may stand behind it, of a record that could not be written.
+    torn: bool,
     state: RunState,
 }
 
@@ -102,7 +107,7 @@ impl Journal {
             .open(&path)
             .map_err(|error| io(&path, &error))?;
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(|error| io(&folder, &error))?;
-        let mut journal = Self { file: Some(file), state: RunState::default() };
+        let mut journal = Self { file: Some(file), whole: 0, torn: false, state: RunState::default() };
         journal.write(Record::Begun { run, phase: phase.to_owned(), settings_hash: settings_hash.to_owned() }, true)?;
         Ok(journal)
     }
@@ -114,16 +119,16 @@ impl Journal {
             if state.run.is_empty() || state.finished.is_some() {
                 continue;
             }
-            let mut file = OpenOptions::new().write(true).open(&path).map_err(|error| io(&path, &error))?;
-            file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(|error| io(&path, &error))?;
-            return Ok(Some(Self { file: Some(file), state }));
+            let file = OpenOptions::new().append(true).open(&path).map_err(|error| io(&path, &error))?;
+            file.set_len(whole).map_err(|error| io(&path, &error))?;
+            return Ok(Some(Self { file: Some(file), whole, torn: false, state }));
         }
         Ok(None)
     }
 
     /// Takes what another process's journal says; nothing can be written to it.
     pub fn of_another(state: RunState) -> Self {
-        Self { file: None, state }
+        Self { file: None, whole: 0, torn: false, state }
     }
 
     /// Tells how far the run got.
@@ -150,7 +155,9 @@ impl Journal {
     /// Returns the permit of a step whose `started` record was read back, if there is one.
     pub fn permit(&self, step: &str) -> Option<Permit> {
         let started: BTreeSet<String> = self.state.started().map(str::to_owned).collect();
-        started.contains(step).then(|| Permit { run: self.state.run.clone(), started })
+        started
+            .contains(step)
+            .then(|| Permit { run: self.state.run.clone(), started: self.file.is_some().then_some(started) })
     }
 
     fn write(&mut self, record: Record, durable: bool) -> Result<()> {
@@ -161,9 +168,16 @@ impl Journal {
         let Some(file) = &mut self.file else {
             return Err(Error::Journal("it belongs to another process".into()));
         };
+        // What a full disk left of an earlier record would damage all that come after it.
+        if self.torn {
+            file.set_len(self.whole).map_err(|error| Error::Journal(error.to_string()))?;
+        }
+        self.torn = true;
         file.write_all(text.as_bytes())
             .and_then(|()| if durable { file.sync_data() } else { Ok(()) })
             .map_err(|error| Error::Journal(error.to_string()))?;
+        self.torn = false;
+        self.whole += text.len() as u64;
         self.state = next;
         drill::record_written(self.state.records);
         Ok(())

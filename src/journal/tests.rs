@@ -40,6 +40,43 @@ fn a_torn_last_line_is_as_if_it_had_never_been_written() {
 }
 
 #[test]
+fn half_a_record_for_which_there_was_no_room_is_cut_off_before_the_next() {
+    let (folder, mut journal) = begun();
+    // What a write leaves that met the end of the disk half-way.
+    journal.file.as_mut().unwrap().write_all(b"{\"at\":1.0,\"rec").unwrap();
+    journal.torn = true;
+    for step in ["tables", "fence"] {
+        journal.start(step, &json!(false), &json!(true)).unwrap();
+    }
+    drop(journal);
+    let state = Journal::unfinished(folder.path()).unwrap().unwrap().state().clone();
+    assert_eq!(state.started().collect::<Vec<_>>(), ["fence", "tables"]);
+    assert_eq!(state.records, 3);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_no_half_record_behind() {
+    let (folder, mut journal) = begun();
+    // A file that takes nothing any more.
+    let path = folder.path().join("runs").join(format!("{}.jsonl", journal.state().run));
+    let writable = journal.file.replace(File::open(&path).unwrap());
+    assert!(journal.start("tables", &json!(false), &json!(true)).is_err());
+    assert!(journal.torn && journal.permit("tables").is_none());
+    journal.file = writable;
+    journal.start("fence", &json!(false), &json!(true)).unwrap();
+    drop(journal);
+    assert!(Journal::unfinished(folder.path()).unwrap().unwrap().permit("fence").is_some());
+}
+
+#[test]
+fn what_another_process_writes_proves_nothing_of_what_it_has_not_written() {
+    let (_folder, mut journal) = begun();
+    journal.start("fence", &json!(false), &json!(true)).unwrap();
+    let permit = Journal::of_another(journal.state().clone()).permit("fence").unwrap();
+    assert!(permit.started("promotion"));
+}
+
+#[test]
 fn damage_before_the_end_is_refused() {
     let (folder, mut journal) = begun();
     journal.start("fence", &json!(false), &json!(true)).unwrap();

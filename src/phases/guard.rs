@@ -1,7 +1,7 @@
 //! The guard: a second process that takes a run back when the first one dies, or hangs with the source fenced.
 //!
-//! Invariant: it goes back through the same steps as the run itself, and it touches no run but that of the process it
-//! watches. A run that died is taken over under the lock; one
+//! Invariant: it goes back through the same steps as the run itself, whichever phase that is (a command first finishes the
+//! run that died before it), and it touches no run but that of the process it watches. A run that died is taken over under the lock; one
 //! that only hangs keeps the lock, so nothing of its journal is written, and the decision row alone settles who wins.
 
 use super::{Phase, abort_within, finish_or_abort, transfer::ids};
@@ -44,10 +44,10 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
     });
     loop {
         tokio::select! {
-            _ = &mut died => return take_over(phase, process, &servers, settings, outside).await,
+            _ = &mut died => return take_over(process, &servers, settings, outside).await,
             () = tokio::time::sleep(TICK) => {
                 if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings, &mut fenced)? {
-                    let graph = phase.graph_on(settings, &servers, outside, true)?;
+                    let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
                     return Ok(Some(engine::rescue(&graph, run, abort_within(settings), outside).await));
                 }
             }
@@ -56,13 +56,7 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
 }
 
 /// Finishes the run of a process that is gone, under the lock.
-async fn take_over(
-    phase: Phase,
-    process: i32,
-    servers: &Servers,
-    settings: &Settings,
-    outside: &Outside,
-) -> Result<Option<Report>> {
+async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
     // It never began, or somebody else went on after it.
     if !Lock::was_last_taken_by(&settings.state_dir, process) {
         return Ok(None);
@@ -77,7 +71,9 @@ async fn take_over(
         }
     };
     let Some(journal) = Journal::unfinished(&settings.state_dir)? else { return Ok(None) };
-    if journal.state().phase != phase.name() {
+    let phase = Phase::named(&journal.state().phase)?;
+    // Nobody waits behind a fence of any other.
+    if !matches!(phase, Phase::Flip | Phase::Revert) {
         return Ok(None);
     }
     let graph = phase.graph_on(settings, servers, outside, true)?;
@@ -87,12 +83,16 @@ async fn take_over(
 
 /// Finds the run whose fence has stood longer than the window may last, without a decision.
 fn overdue(settings: &Settings, since: &mut Option<(String, Instant)>) -> Result<Option<RunState>> {
-    let Some(run) = runs(&settings.state_dir)?.pop() else { return Ok(None) };
-    let started = matches!(run.steps.get(ids::FENCE), Some(StepState::Started { .. } | StepState::Done { .. }));
-    if !started || run.finished.is_some() || run.committed {
+    // The one that is not finished, as for whoever goes on with it: of two the later name may be that of a clock that jumped.
+    let run = runs(&settings.state_dir)?.into_iter().rev().find(|run| run.finished.is_none());
+    let fences = |run: &RunState| {
+        let fence = run.steps.get(ids::FENCE);
+        !run.committed && matches!(fence, Some(StepState::Started { .. } | StepState::Done { .. }))
+    };
+    let Some(run) = run.filter(fences) else {
         *since = None;
         return Ok(None);
-    }
+    };
     let first = match since {
         Some((fenced, first)) if *fenced == run.run => *first,
         _ => since.insert((run.run.clone(), Instant::now())).1,

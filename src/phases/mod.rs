@@ -285,6 +285,10 @@ async fn finish(
     let graph = graph_of(&journal, settings, outside, guarded)?;
     let (run, committed) = (journal.state().run.clone(), journal.state().committed);
     if graph.phase == phase.name() || committed {
+        // The guard of the run that died went with it; this process's own may be on its way.
+        if guarded && !committed {
+            outside.guard_ready().await?;
+        }
         return engine::resume(&graph, journal, abort_within(settings), outside).await;
     }
     let why = format!("run {run} was not finished, and migrate.{} was asked for", phase.name());

@@ -22,9 +22,9 @@ use crate::steps::checks::{
     Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
 };
 use crate::steps::{
-    Activated, Arrival, BreakGlass, Budgeted, CaughtUp, Decision, DefinitionsNoted, Drain, Everywhere, Fence, Follow,
-    GuardReady, HostFiles, MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial, RoleAtBoot, Scheduler,
-    SiteDomain, Staged, Switch, Tables, Unmoved,
+    Activated, Announced, Arrival, BreakGlass, Budgeted, CaughtUp, Decision, DefinitionsNoted, Drain, Everywhere,
+    Fence, Follow, GuardReady, HostFiles, MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial,
+    RoleAtBoot, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,6 +33,7 @@ use std::time::Duration;
 /// The ids by which reports find the steps of the window.
 pub mod ids {
     pub const EDGE_BUDGET: &str = "edge.budget";
+    pub const ANNOUNCED: &str = "fence.announced";
     pub const FENCE: &str = "fence";
     pub const PROMOTION: &str = "promotion";
     pub const CHAIN_TIMED: &str = "chain-timed";
@@ -147,7 +148,7 @@ impl Transfer<'_> {
         graph.add(
             "check.configuration",
             Role::Check,
-            Check(Configuration { servers: all.clone(), primaries: primaries.clone() }),
+            Check(Configuration { servers: all.clone(), primaries: [self.from.clone(), self.to.clone()] }),
         );
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
         graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
@@ -266,8 +267,6 @@ impl Transfer<'_> {
             .add("decision", Role::Guard, Once(Decision { target: to.clone() }))
             .after([format!("tables.{}", to.name)]);
         self.gate.push("decision".into());
-        let id = self.role_at_boot(&from, true, &[]);
-        self.gate.push(id);
         // What stands still does so from here to clean-up, or until the way back is over.
         if self.from_side == Side::Old {
             for (id, step) in people::freeze(self.settings, self.outside, true) {
@@ -321,6 +320,14 @@ impl Transfer<'_> {
         let step = Once(GuardReady { outside: self.outside.clone(), expected: guarded });
         self.graph.add("guard-ready", Role::Guard, step).after(&self.gate);
         self.gate.push("guard-ready".into());
+        let announced = Announced { fence: self.fence(), id: ids::ANNOUNCED.into() };
+        self.graph.add(ids::ANNOUNCED, Role::Guard, announced).after(["guard-ready"]);
+        self.gate.push(ids::ANNOUNCED.into());
+    }
+
+    fn fence(&self) -> Fence {
+        let limit_ms = self.settings.databases.max_lag;
+        Fence { source: self.from.clone(), target: self.to.clone(), promotion: ids::PROMOTION.into(), limit_ms }
     }
 
     fn window(&mut self) {
@@ -336,7 +343,11 @@ impl Transfer<'_> {
         let lasting = self.notice(self.from_side, None);
         self.graph.add(&old_notice, Role::Fact, lasting).after(&open_to_all);
         let scheduler = format!("scheduler.{}", from.name);
-        self.graph.add(&scheduler, Role::Fact, Scheduler { server: from.clone(), takes_over_from: None }).after(&gate);
+        let stopped = Scheduler { server: from.clone(), announced: ids::ANNOUNCED.into(), takes_over_from: None };
+        self.graph.add(&scheduler, Role::Fact, stopped).after(&gate);
+        // As late as this, and beside the notice: a restart of the source before the fence would close it.
+        let before: Vec<&str> = gate.iter().map(String::as_str).collect();
+        let boots_closed = self.role_at_boot(&from, true, &before);
         let notice = &self.settings.notice;
         let drain = Once(Drain {
             source: from.clone(),
@@ -356,13 +367,17 @@ impl Transfer<'_> {
             Once(CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag });
         self.graph
             .add("caught-up", Role::Guard, caught_up)
-            .after(activated.iter().map(String::as_str).chain(["drained"]))
+            .after(activated.iter().chain([&boots_closed]).map(String::as_str).chain(["drained"]))
             .quiet();
-        let limit_ms = self.settings.databases.max_lag;
-        let fence = Fence { source: from, target: to.clone(), promotion: ids::PROMOTION.into(), limit_ms };
-        self.graph
-            .add(ids::FENCE, Role::Fact, fence)
-            .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
+        let fence = self.fence();
+        self.graph.add(ids::FENCE, Role::Fact, fence).after(
+            open_to_all
+                .iter()
+                .chain(&activated)
+                .chain([&boots_closed])
+                .map(String::as_str)
+                .chain(["drained", "caught-up"]),
+        );
         let promotion = Promotion { target: to, fence: ids::FENCE.into() };
         self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]);
         for node in [
@@ -374,6 +389,7 @@ impl Transfer<'_> {
             "decision",
             "break-glass",
             "guard-ready",
+            ids::ANNOUNCED,
             ids::CHAIN_TIMED,
         ]
         .iter()
@@ -405,7 +421,8 @@ impl Transfer<'_> {
         let open = [ids::PROMOTION];
         self.role_at_boot(&to, false, &open);
         let before = format!("scheduler.{}", from.name);
-        let scheduler = Scheduler { server: to.clone(), takes_over_from: Some(before.clone()) };
+        let announced = ids::ANNOUNCED.into();
+        let scheduler = Scheduler { server: to.clone(), announced, takes_over_from: Some(before.clone()) };
         self.graph.add(format!("scheduler.{}", to.name), Role::Fact, scheduler).after([ids::PROMOTION, &before]);
         let quarantine = format!("domain.{}", from.name);
         let domain = self.settings.databases.quarantine_domain;

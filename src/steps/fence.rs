@@ -1,6 +1,6 @@
 //! Whether the source is fenced.
 
-use crate::database::{Fenced, Server};
+use crate::database::{Fenced, Server, Status};
 use crate::error::{Error, Result};
 use crate::event;
 use crate::journal::Permit;
@@ -15,6 +15,20 @@ pub struct Fence {
     pub promotion: String,
     /// How long the target may need for what the source wrote up to a moment before the fence.
     pub limit_ms: u64,
+}
+
+impl Fence {
+    /// Opens the source, once it is decided that the target does not; tells how the source then stands.
+    pub(super) async fn lift(&self, permit: &Permit) -> Result<Status> {
+        match self.target.decide_to_go_back(permit, permit.run()).await {
+            Ok(()) => {}
+            // Our journal proves that no promotion was ever sent, so nobody can have opened the target for this run.
+            Err(Error::Remote { .. }) if !permit.started(&self.promotion) => {}
+            Err(error) => return Err(error),
+        }
+        self.source.unfence(permit, permit.run()).await?;
+        self.source.status_for_rescue().await
+    }
 }
 
 impl Step for Fence {
@@ -41,14 +55,7 @@ impl Step for Fence {
             }
             return Ok(Seen { fact: true, evidence: self.source.fence(permit).await? });
         }
-        match self.target.decide_to_go_back(permit, permit.run()).await {
-            Ok(()) => {}
-            // Our journal proves that no promotion was ever sent, so nobody can have opened the target for this run.
-            Err(Error::Remote { .. }) if !permit.started(&self.promotion) => {}
-            Err(error) => return Err(error),
-        }
-        self.source.unfence(permit, permit.run()).await?;
-        let status = self.source.status_for_rescue().await?;
+        let status = self.lift(permit).await?;
         let evidence = Fenced { position: status.binlog_position, seen_at: event::now() };
         Ok(Seen { fact: status.read_only, evidence })
     }

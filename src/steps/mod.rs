@@ -1,5 +1,6 @@
 //! The kinds of facts, one per file.
 
+mod announced;
 mod applied;
 mod arrival;
 mod at_restart;
@@ -45,6 +46,7 @@ mod throw_away;
 mod trees_moved;
 mod trial;
 
+pub use announced::Announced;
 pub use applied::Applied;
 pub use arrival::Arrival;
 pub use at_restart::AtRestart;

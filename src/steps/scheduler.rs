@@ -2,6 +2,7 @@
 //!
 //! Source of the rule: an event whose definer may bypass `read_only` writes past a fence.
 
+use super::announced::SourceWas;
 use crate::database::Server;
 use crate::error::Result;
 use crate::journal::Permit;
@@ -11,6 +12,8 @@ use std::rc::Rc;
 /// `true` while the event scheduler runs.
 pub struct Scheduler {
     pub server: Rc<Server>,
+    /// The step that saw the source as it was before the run touched it.
+    pub announced: String,
     /// The scheduler whose work this one takes over; nothing where this one shall stop.
     pub takes_over_from: Option<String>,
 }
@@ -29,7 +32,14 @@ impl Step for Scheduler {
         match &self.takes_over_from {
             None if self.server.dialect().await?.events_pass_a_fence() => Ok(false),
             None => Ok(self.observe().await?.fact),
-            Some(other) => Ok(earlier.of::<bool>(other)? || self.server.status().await?.event_scheduler == "ON"),
+            Some(other) => {
+                // A run that died between stopping it and saying so has only this to go by.
+                let ran = match earlier.of::<SourceWas>(&self.announced) {
+                    Ok(source) => source.scheduler,
+                    Err(_) => earlier.of::<bool>(other)?,
+                };
+                Ok(ran || self.server.status().await?.event_scheduler == "ON")
+            }
         }
     }
 

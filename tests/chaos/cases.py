@@ -106,7 +106,7 @@ def _servers() -> Iterator[Case]:
             (Break("kill", moment, None, {"server": "target's replica"}),),
             ANY, pillar=DRAIN,
         )  # fmt: skip
-    for state in ("at the fence", "fenced", "promoted", "committed"):
+    for state in ("draining", "at the fence", "fenced", "promoted", "committed"):
         yield Case(
             f"source restarted: {state}",
             (Break("restart", MOMENTS[state], None, {"server": "source"}),),
@@ -296,9 +296,9 @@ def _steps() -> Iterator[Case]:
 
 
 STEPS = (
-    "edge.docs.staged", "edge.budget", "way-back-tried", "decision", "role-at-boot.{source}-db1",
-    "chain-timed", "guard-ready", "notice.{target}", "edge.docs", "notice.{source}", "drained", "caught-up",
-    "edge.docs.everywhere", "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1",
+    "edge.docs.staged", "edge.budget", "way-back-tried", "decision", "chain-timed", "guard-ready",
+    "fence.announced", "role-at-boot.{source}-db1", "notice.{target}", "edge.docs", "notice.{source}", "drained",
+    "caught-up", "edge.docs.everywhere", "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1",
     "source.{source}-db1", "arrived-everywhere",
 )  # fmt: skip
 

@@ -156,7 +156,9 @@ class Attempt:
         open_ = self.bench.writable()
         if done.verdict in ("done", "unchanged") and f"{source}-db1" not in open_:
             return ENDS[self.direction]
-        if done.verdict == "aborted" and f"{target}-db1" not in open_:
+        # One that we ourselves put down takes no writes, whoever says what.
+        serves = f"{source}-db1" in open_ or not self.bench.server("source").running
+        if done.verdict == "aborted" and f"{target}-db1" not in open_ and serves:
             return ABORTED
         if done.verdict in ("done", "unchanged", "aborted"):
             return f"says {done.verdict}, but {', '.join(open_) or 'nobody'} accepts writes"

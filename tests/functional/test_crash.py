@@ -162,6 +162,34 @@ def test_a_target_that_rebooted_stays_closed_where_somebody_opened_the_source(
     assert world.writable(fresh_chain) == ["old-db1"]
 
 
+def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) -> None:
+    """It boots closed by then, and an abort that leaves it so leaves nobody who takes a write."""
+    source = site.chain.old
+    source.run("SET GLOBAL event_scheduler=ON")
+    before = world.look(site.chain)
+    site.pillar["notice"]["drain"] = 3000
+    flip = direct.Command(site.pillar, "apply", phase="flip")
+    flip.until("done", "role-at-boot.old-db1")
+    assert "gtid_domain_id" in source.role_file.read_text()
+    source.restart()
+    done = flip.wait()
+    assert done.verdict == "aborted", done.problem
+    assert world.look(site.chain) == before
+    assert world.writable(site.chain) == ["old-db1"]
+    site.carry("flip")
+
+
+def test_work_of_an_administrator_on_a_fenced_source_does_not_end_its_way_back(
+    site: Site,
+) -> None:
+    stopped = site.apply("flip", "fail-before:source.old-db1")
+    assert stopped.verdict == "stopped", stopped.problem
+    site.chain.old.run("FLUSH TABLES; ANALYZE TABLE site.writes")
+    for phase in ("flip", "revert", "flip"):
+        site.carry(phase)
+        site.is_there(phase)
+
+
 def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same_command(
     site: Site,
 ) -> None:

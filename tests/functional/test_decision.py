@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import direct, world
+from tests.lab import direct, sabotage, world
 from tests.lab.cut import Cut
 from tests.lab.direct import Done
 from tests.lab.loopback import Chain
+from tests.lab.mariadb import MariaDB
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
 
@@ -157,9 +158,78 @@ def test_what_is_lost_on_the_way_back_is_done_again(
     done = site.run("apply", "fail-before:promotion", phase="flip")
     assert cut.cuts == 1
     assert done.verdict == "aborted", done.problem
-    # The journal proves that no promotion was sent, so nobody waits for a row that cannot be reached.
-    assert site.decided() == ("open" if (statement, reply) == (DECIDE, False) else "unfence")
+    assert site.decided() == "unfence"
     assert world.look(site.chain) == before
+
+
+def _cut_off(server: MariaDB, process: int) -> None:
+    """Ends the connections that a process has to a server."""
+    sockets = subprocess.run(["ss", "-Htnp"], check=True, capture_output=True, text=True).stdout
+    mine = {line.split()[3] for line in sockets.splitlines() if f"pid={process}," in line}
+    for row in server.run("SELECT ID, HOST FROM information_schema.PROCESSLIST"):
+        if row["HOST"] in mine:
+            server.run(f"KILL {row['ID']}")
+
+
+def test_a_guard_that_cannot_ask_for_a_moment_opens_nothing_without_the_decision(
+    site: Site,
+) -> None:
+    """What it knows of a run that still lives is what was written a moment ago, and proves nothing."""
+    cut = site.wire(FENCE, window=600)
+    cut.hold(site.words(FENCE), reply=True)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert cut.passed.wait(30)
+    _cut_off(site.chain.new, guard.process.pid)
+    guarded = guard.wait()
+    assert guarded.verdict == "aborted", guarded.problem
+    assert site.decided() == "unfence"
+    cut.release()
+    assert run.wait().verdict == "aborted"
+    assert world.writable(site.chain) == ["old-db1"]
+
+
+def test_a_guard_takes_back_whatever_run_its_process_was_at_work_on(site: Site) -> None:
+    """A revert first ends the flip that died before it."""
+    assert site.run("apply", "panic-after:fence", phase="flip").problem["kind"] == "defect"
+    records = len(sabotage.journal(site.pillar).read_text().splitlines())
+    dies = f"crash-after:{records + 1}"
+    revert = direct.Command(site.pillar, "apply", dies, phase="revert", waits=True)
+    guard = direct.Command(site.pillar, "guard", phase="revert", process=revert.process.pid)
+    guard.until("guarding")
+    revert.begin()
+    assert revert.wait().rc == -signal.SIGKILL
+    guarded = guard.wait()
+    assert guarded.verdict == "aborted", guarded.problem
+    assert world.writable(site.chain) == ["old-db1"]
+
+
+def test_a_run_that_goes_on_waits_for_a_guard_of_its_own(site: Site) -> None:
+    flip = {"phase": "flip", "guarded": True}
+    assert site.run("apply", "panic-after:notice.new", **flip).problem["kind"] == "defect"
+    with Watch(site.chain) as watch:
+        alone = direct.Command(site.pillar, "apply", variables={direct.NO_GUARD: "1"}, **flip)
+        said = alone.wait()
+    assert "guard" in said.problem["message"]
+    assert "fence" not in said.happened("started")
+    assert not watch.both_open
+    assert world.writable(site.chain) == ["old-db1"]
+    assert site.run("apply", **flip).verdict == "done"
+
+
+def test_a_signal_while_the_decision_is_taken_comes_too_late(site: Site) -> None:
+    cut = site.wire(PROMOTE)
+    cut.hold(site.words(PROMOTE), reply=True)
+    flip = direct.Command(site.pillar, "apply", phase="flip")
+    assert cut.passed.wait(30)
+    flip.process.send_signal(signal.SIGINT)
+    # Longer than the product takes to notice it.
+    time.sleep(0.5)
+    cut.release()
+    done = flip.wait()
+    assert (done.verdict, done.rc) == ("done", 0), done.problem
+    assert site.run("status").answer["last_run"]["finished"] == "done"
 
 
 def test_a_run_that_died_is_left_alone_by_the_guard_of_another_process(site: Site) -> None:

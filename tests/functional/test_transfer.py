@@ -212,3 +212,13 @@ def test_a_chain_without_a_relay_goes_over_and_back(fresh_chain: Chain) -> None:
         if rows
     }
     assert found == dict.fromkeys(("old-db2", "new-db1", "new-db2"), place)
+
+
+def test_a_site_that_ends_idle_connections_soon_does_not_end_the_run_s(fresh_chain: Chain) -> None:
+    for server in fresh_chain.servers.values():
+        server.run("SET GLOBAL wait_timeout=1")
+    pillar = fresh_chain.pillar()
+    # Idle since the plan are those to the replicas, until all is over.
+    pillar["notice"]["drain"] = 2500
+    done = direct.run(pillar, "apply", phase="flip")
+    assert done.verdict == "done", done.problem

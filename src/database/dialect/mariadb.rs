@@ -75,9 +75,9 @@ impl Dialect for MariaDb {
         false
     }
 
-    fn may_run_ahead(&self) -> bool {
-        // A position that the source does not know ends the channel.
-        false
+    fn source_needs(&self, position: &str, quarantine: u32) -> Result<Option<String>> {
+        // A position that the source does not know ends the channel, but in a domain of which it knows nothing at all.
+        Ok(Some(Position::read(position)?.without(quarantine).to_string()))
     }
 
     fn events_pass_a_fence(&self) -> bool {

@@ -128,8 +128,8 @@ pub trait Dialect: Sync {
     fn bounds_a_fence(&self) -> bool;
     /// Tells whether a wait for what the server itself wrote ends.
     fn waits_for_its_own(&self) -> bool;
-    /// Tells whether a server may be pointed to a source that has not yet got everything the server has.
-    fn may_run_ahead(&self) -> bool;
+    /// Says what a source must have before a server with this position follows it; nothing where it needs nothing.
+    fn source_needs(&self, position: &str, quarantine: u32) -> Result<Option<String>>;
     /// Tells whether a scheduled event may write past a fence.
     fn events_pass_a_fence(&self) -> bool;
     /// Tells whether the server itself keeps its role over a restart.

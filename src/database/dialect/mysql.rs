@@ -179,9 +179,9 @@ impl Dialect for MySql {
         true
     }
 
-    fn may_run_ahead(&self) -> bool {
+    fn source_needs(&self, _position: &str, _quarantine: u32) -> Result<Option<String>> {
         // By auto-position each is sent what it lacks, whatever else it has.
-        true
+        Ok(None)
     }
 
     fn events_pass_a_fence(&self) -> bool {

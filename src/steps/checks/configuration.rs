@@ -9,7 +9,8 @@ use std::rc::Rc;
 /// The settings of every server of the chain.
 pub struct Configuration {
     pub servers: Vec<Rc<Server>>,
-    pub primaries: Vec<Rc<Server>>,
+    /// Whoever writes now, and whoever takes over.
+    pub primaries: [Rc<Server>; 2],
 }
 
 impl Topic for Configuration {
@@ -74,6 +75,16 @@ impl Topic for Configuration {
                 }
                 _ => {}
             }
+        }
+        let [from, to] = &self.primaries;
+        if let (Ok(theirs), Ok(ours)) = (from.status().await, to.status().await)
+            && (theirs.event_scheduler.as_str(), ours.event_scheduler.as_str()) == ("ON", "DISABLED")
+        {
+            notes.block(
+                &to.name,
+                format!("event_scheduler is DISABLED, and ON on {}: it could not take its events over", from.name),
+                "set event_scheduler=OFF in its configuration and restart it, days before the flip",
+            );
         }
         Ok(notes.findings)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,10 @@ def test_a_promotion_that_won_is_finished(site: Site) -> None:
     site.wire.hold(PROMOTE, reply=True)
     run = direct.Command(site.pillar, "apply", phase="flip")
     assert site.wire.passed.wait(30)
+    # It is on its way then, and has won only once the server carried it out.
+    deadline = time.monotonic() + 20
+    while "new-db1" not in world.writable(site.chain):
+        assert time.monotonic() < deadline
     run.process.send_signal(signal.SIGKILL)
     run.wait()
     site.wire.release()

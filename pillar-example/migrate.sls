@@ -345,6 +345,8 @@ migrate:
     # Hours for which the new side must have served (fractions too), and the words that must stand here.
     # soak_hours: 168
     # give_up_revert: 'there is no way back'
+    # Hours in which nobody may have come to an old node, by the tripwire; left out, it is the whole time since the flip.
+    # quiet_hours: 24
     # Servers of the old cloud, node by node, each with its id there; stopped first, and deleted after so many hours.
     # old_nodes: {app1: 5e5a3d2e-6f0b-4a5c-9a54-0d3a6f3b8a11}
     # stopped_hours: 336
@@ -354,6 +356,7 @@ migrate:
     # Public keys that go, by user.
     # ssh_keys: {root: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAOWMvmtqSQFXUZxKwFx9yDZWZZbYOYzn9rwmLF move']}
     # The last backup of the old side: a file on the host of one of its nodes; options of the dump program, and seconds.
-    # backup: {node: db2, path: /srv/backup/last.sql.gz, options: '', seconds: 3600}
+    # That node goes only once it is said where people carried the file.
+    # backup: {node: db2, path: /srv/backup/last.sql.gz, options: '', seconds: 3600, carried_to: 'backup.example.org:/srv'}
     # Further credentials that the report lists to be changed.
     # rotate: [the mail relay's password]

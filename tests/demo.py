@@ -7,8 +7,10 @@ in `target/demo/report.json`.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.lab import cdn, emptied, wiki
+from tests.lab import cdn, emptied, minions, wiki
 from tests.lab.beside import Beside, prepare
 from tests.lab.cloud import software
 from tests.lab.cloud.building import KEY
@@ -38,6 +40,7 @@ MUST_BE_ZERO = ("lost", "duplicated", "reader_errors", "editor_errors_other_than
 SOAK_SECONDS, STOPPED_SECONDS = 60, 3
 CRON = "/etc/cron.d/wiki-jobs"
 SSH_KEYS = "/root/.ssh/authorized_keys"
+BACKUP = "/srv/backup/last.sql.gz"
 EDIT = {"action": "edit", "format": "json", "title": "Main Page", "text": "x", "token": "+\\"}
 # What a wiki's parser tells of itself below each page.
 NOISE = (
@@ -220,7 +223,7 @@ class Story:
             "temporary": {"servers": ["relay"], "security_groups": ["move"], "key_pairs": ["move"]},
             "database_users": ["migrate_marker"],
             "ssh_keys": {"root": [KEY]},
-            "backup": {"node": "db2", "path": "/srv/backup/last.sql.gz"},
+            "backup": {"node": "db2", "path": BACKUP},
         }
         self.pillar(cleanup=allowed)
         keys = f"{KEY} the move\n{KEY[:-1]}G {STRANGER}\n"
@@ -237,12 +240,28 @@ class Story:
             say(f"{gone} things are gone, or on their way out; {kept} are kept: {seconds:.0f} s")
             say(f"their servers are stopped, and so are the hosts: {', '.join(self.rented.obey())}")
             people.wait_saves(20)
-            self.sign("cleanup", "operations")
-            second, seconds = self.run("cleanup")
-            gone = len(second["removed"])
-            say(f"the second period is over, {gone} old nodes are deleted: {seconds:.0f} s")
-            people.wait_saves(10)
+            # The last backup would go with its node, so that one still stands.
+            allowed["backup"] = {"node": "db2", "path": BACKUP, "carried_to": self.carry()}
+            self.pillar(cleanup=allowed)
+            for gone in ("all old nodes but that one are deleted", "the last one is deleted"):
+                self.sign("cleanup", "operations")
+                _, seconds = self.run("cleanup")
+                self.rented.obey()
+                say(f"the second period is over, {gone}: {seconds:.0f} s")
+                people.wait_saves(10)
         run["users"] = seen_by(judge(people.lines(), self.site["new-app1"].address))
+
+    def carry(self) -> str:
+        """Carries the last backup from old db2 to the Salt master's host, as people would; returns where it is."""
+        master, carried = self.site[minions.MASTER], f"/srv/carried/{Path(BACKUP).name}"
+        place = master.root / carried.lstrip("/")
+        place.parent.mkdir(parents=True)
+        shutil.copyfile(self.site["old-db2"].root / BACKUP.lstrip("/"), place)
+        record = json.loads(master.read("/var/lib/saltext-migrate/proofs/last-backup.json"))
+        if hashlib.sha256(place.read_bytes()).hexdigest() != record["evidence"]["sha256"]:
+            raise RuntimeError("the last backup did not arrive as it was")
+        say(f"the last backup was carried away: {place.stat().st_size >> 10} KiB")
+        return f"{master.name}:{carried}"
 
     def left(self) -> dict[str, list[str]]:
         """What the clouds, the CDN, the Salt master and the primary themselves list in the end."""

@@ -15,7 +15,7 @@ use crate::database::{Servers, literals};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::outside::Outside;
-use crate::phases::remap;
+use crate::phases::{deserted, remap};
 use crate::settings::{Inventory, Settings, Side};
 use crate::site::{self, Text};
 use crate::steps::checks::Tripwire;
@@ -237,7 +237,7 @@ async fn crossings(settings: &Settings, arguments: &Value, outside: &Outside) ->
         watches,
         quiet: told.quiet,
         seconds: told.host_seconds,
-        deserted: flag(arguments, "deserted"),
+        deserted: if flag(arguments, "deserted") { Some(deserted(settings)?) } else { None },
     };
     let findings = topic.judge(&counted);
     Ok(json!({"hosts": counted, "findings": findings, "quiet": findings.is_empty()}))

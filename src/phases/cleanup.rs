@@ -10,16 +10,18 @@ use crate::database::{Server, Servers};
 use crate::edge::Fastly;
 use crate::engine::{Graph, Role};
 use crate::error::{Error, Result};
-use crate::journal::{Outcome, runs};
+use crate::journal::{Outcome, RunState, runs};
 use crate::outside::Outside;
 use crate::proof::Proof;
 use crate::settings::{Cleanup, Settings, Side};
 use crate::site::{self, HostStates};
-use crate::steps::checks::{Check, Disused, OldNodesAre, Soaked, Tripwire};
+use crate::steps::checks::{BackupKept, Check, Deserted, Disused, OldNodesAre, Soaked, Tripwire};
 use crate::steps::cloud::{OldNode, OldNodeLeaves, Removed, Thing};
-use crate::steps::{HostState, Kept, KeysRevoked, LastBackup, Once, ReverseEnded, UserDropped};
+use crate::steps::{
+    HOLDS, HostState, Kept, KeysRevoked, LastBackup, Once, ReverseEnded, SITE, UNNAMED, UserDropped, last_backup,
+};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The id by which reports find what was kept.
@@ -32,6 +34,8 @@ struct Farewell<'a> {
     outside: &'a Outside,
     graph: Graph,
     after: Option<String>,
+    /// The servers of the old side that go in this run, by node: the one that alone has the last backup does not.
+    leaving: BTreeMap<String, String>,
     /// Everything that goes.
     gone: Vec<String>,
 }
@@ -49,20 +53,25 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
     })?;
     let after = signoff::last_move(settings)?;
     let graph = Graph::new(phase);
-    let mut farewell = Farewell { settings, cleanup, servers, outside, graph, after, gone: Vec::new() };
+    let mut leaving = cleanup.old_nodes.clone();
+    let taken = last_backup(&settings.state_dir, after.as_ref())?.is_some();
+    let carried = |place: &String| !place.trim().is_empty();
+    let holder = cleanup.backup.as_ref().filter(|backup| !(taken && backup.carried_to.as_ref().is_some_and(carried)));
+    let holds = holder.and_then(|backup| leaving.remove_entry(&backup.node)).map(|(node, _)| node);
+    let mut farewell = Farewell { settings, cleanup, servers, outside, graph, after, leaving, gone: Vec::new() };
     let old = farewell.old_nodes()?;
-    farewell.checks(&old)?;
+    farewell.checks(&old, BackupKept { holds: holds.clone(), taken, asked: cleanup.backup.is_some() })?;
     let before = farewell.before()?;
     farewell.of_the_move(&before)?;
     farewell.of_the_old_side(old, &before);
-    farewell.kept()?;
+    farewell.kept(holds)?;
     farewell.graph.checked()
 }
 
 impl Farewell<'_> {
     fn old_nodes(&self) -> Result<Vec<Rc<OldNode>>> {
         let access = self.settings.clouds.as_ref().and_then(|clouds| clouds.old.as_ref());
-        let Some(access) = access.filter(|_| !self.cleanup.old_nodes.is_empty()) else { return Ok(Vec::new()) };
+        let Some(access) = access.filter(|_| !self.leaving.is_empty()) else { return Ok(Vec::new()) };
         let cloud = Rc::new(Cloud::new(Side::Old, access)?);
         let node = |(name, id): (&String, &String)| {
             let found = self.settings.node(Side::Old, name)?;
@@ -75,7 +84,7 @@ impl Farewell<'_> {
                 state_dir: self.settings.state_dir.clone(),
             }))
         };
-        Ok(self.cleanup.old_nodes.iter().filter_map(node).collect())
+        Ok(self.leaving.iter().filter_map(node).collect())
     }
 
     /// Tells whether a node of the old side was stopped by an earlier run, so that nobody there answers.
@@ -84,14 +93,9 @@ impl Farewell<'_> {
         id.is_some_and(|id| Proof::read(&self.settings.state_dir, &format!("stopped.{id}")).ok().flatten().is_some())
     }
 
-    fn checks(&mut self, old: &[Rc<OldNode>]) -> Result<()> {
-        let last = runs(&self.settings.state_dir)?.into_iter().rev().find(|run| Some(&run.run) == self.after.as_ref());
-        let flipped = last.filter(|run| run.phase == "flip" && run.finished == Some(Outcome::Done));
-        let served_since = flipped.map(|run| {
-            run.spans
-                .get(super::ids::PROMOTION)
-                .map_or_else(|| run.spans.values().map(|span| span.ended).fold(0.0, f64::max), |span| span.ended)
-        });
+    fn checks(&mut self, old: &[Rc<OldNode>], backup: BackupKept) -> Result<()> {
+        let served_since = last_flip(self.settings, self.after.as_ref())?
+            .map(|run| run.spans.get(super::ids::PROMOTION).map_or_else(|| over(&run), |span| span.ended));
         let soaked =
             Soaked { served_since, hours: self.cleanup.soak_hours, words: self.cleanup.give_up_revert.clone() };
         self.graph.add("check.soak", Role::Check, Check(soaked));
@@ -104,6 +108,7 @@ impl Farewell<'_> {
             unfollowed: relay,
             declared: self.servers.all().to_vec(),
             known: known.to_vec(),
+            counted: self.settings.tripwire.is_some(),
         };
         self.graph.add("check.disuse", Role::Check, Check(disused));
         let told = self.settings.tripwire.clone().unwrap_or_default();
@@ -118,12 +123,15 @@ impl Farewell<'_> {
             watches,
             quiet: told.quiet,
             seconds: told.host_seconds,
-            deserted: true,
+            deserted: Some(deserted(self.settings)?),
         };
         if self.settings.tripwire.is_some() {
             self.graph.add("check.tripwire", Role::Check, Check(tripwire));
         }
         self.graph.add("check.old-nodes", Role::Check, Check(OldNodesAre(old.to_vec())));
+        if !self.cleanup.old_nodes.is_empty() {
+            self.graph.add("check.backup", Role::Check, Check(backup));
+        }
         Ok(())
     }
 
@@ -167,7 +175,7 @@ impl Farewell<'_> {
     /// Minions of nodes that go away, of either side, and of no node that stays.
     fn leaving_minions(&self) -> Vec<String> {
         let goes = |side: Side, node: &String| match side {
-            Side::Old => self.cleanup.old_nodes.contains_key(node),
+            Side::Old => self.leaving.contains_key(node),
             Side::New => self.cleanup.temporary.servers.contains(node),
         };
         let minions = |going: bool| -> BTreeSet<String> {
@@ -179,6 +187,17 @@ impl Farewell<'_> {
                 .collect()
         };
         minions(true).difference(&minions(false)).cloned().collect()
+    }
+
+    /// Minions of nodes that stay, of either side, each with why.
+    fn staying_minions(&self) -> BTreeMap<String, &'static str> {
+        let leaving = self.leaving_minions();
+        let why = |node: &String| if self.cleanup.old_nodes.contains_key(node) { HOLDS } else { UNNAMED };
+        let (old, new) = (&self.settings.nodes.old, &self.settings.nodes.new);
+        let old = old.iter().filter_map(|(name, node)| Some((node.minion.clone()?, why(name))));
+        let new = new.values().filter_map(|node| Some((node.minion.clone()?, SITE)));
+        // One that both sides have is the new one's.
+        old.chain(new).filter(|(minion, _)| !leaving.contains(minion)).collect()
     }
 
     fn of_the_move(&mut self, before: &[String]) -> Result<()> {
@@ -304,7 +323,7 @@ impl Farewell<'_> {
         self.gone.extend(stopped.into_iter().filter(|id| !id.starts_with("server.")));
     }
 
-    fn kept(&mut self) -> Result<()> {
+    fn kept(&mut self, holds: Option<String>) -> Result<()> {
         let (settings, outside) = (self.settings, self.outside);
         let clouds = settings.clouds.as_ref();
         // Where prepare made no server there may be no cloud that anybody asks.
@@ -314,9 +333,11 @@ impl Farewell<'_> {
             clouds.and_then(|clouds| clouds.old.as_ref()).map(|access| Cloud::new(Side::Old, access)).transpose()?;
         let fastly = settings.edge.as_ref().map(Fastly::new).transpose()?;
         let accounts = &settings.databases.accounts;
+        let holder = holds.and_then(|node| self.cleanup.old_nodes.get(&node).cloned());
         let kept = Kept {
             new,
             old,
+            holder,
             fastly,
             services: settings
                 .edge
@@ -329,12 +350,35 @@ impl Farewell<'_> {
                 .map(|account| account.user.clone())
                 .filter(|user| !self.cleanup.database_users.contains(user))
                 .collect(),
+            outside: outside.clone(),
+            minions: self.staying_minions(),
             rotate: rotate(settings, self.cleanup),
         };
         let gone = self.gone.clone();
         self.graph.add(KEPT, Role::Guard, Once(kept)).after(&gone).serves(&gone);
         Ok(())
     }
+}
+
+/// Says what is asked of old hosts before they go away.
+///
+/// # Errors
+/// [`Error::Journal`] where the journals cannot be read.
+pub fn deserted(settings: &Settings) -> Result<Deserted> {
+    let flip = last_flip(settings, signoff::last_move(settings)?.as_ref())?;
+    let quiet_hours = settings.cleanup.as_ref().and_then(|cleanup| cleanup.quiet_hours);
+    Ok(Deserted { flipped: flip.map(|run| over(&run)), quiet_hours })
+}
+
+/// Finds the run that moved the site, where that is a flip that was finished.
+fn last_flip(settings: &Settings, after: Option<&String>) -> Result<Option<RunState>> {
+    let last = runs(&settings.state_dir)?.into_iter().rev().find(|run| Some(&run.run) == after);
+    Ok(last.filter(|run| run.phase == "flip" && run.finished == Some(Outcome::Done)))
+}
+
+/// Tells when a run's last step ended.
+fn over(run: &RunState) -> f64 {
+    run.spans.values().map(|span| span.ended).fold(0.0, f64::max)
 }
 
 /// Lists what people must change themselves: whatever the old provider, or somebody who worked there, may have seen.

@@ -29,7 +29,7 @@ use crate::settings::{Settings, Side};
 use std::time::Duration;
 
 pub use checksum::checksum;
-pub use cleanup::KEPT;
+pub use cleanup::{KEPT, deserted};
 pub use guard::watch;
 pub use loss::Loss;
 pub use prepare::{project, volumes};

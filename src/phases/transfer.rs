@@ -160,7 +160,7 @@ impl Transfer<'_> {
                 watches: site::rules(self.settings),
                 quiet: told.quiet,
                 seconds: told.host_seconds,
-                deserted: false,
+                deserted: None,
             };
             graph.add("check.tripwire", Role::Check, Check(tripwire));
         }

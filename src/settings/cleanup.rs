@@ -20,6 +20,8 @@ pub struct Cleanup {
     pub soak_hours: f64,
     /// The words that say it.
     pub give_up_revert: String,
+    /// For how many hours nobody may have come to an old node, by its tripwire; nothing means since the flip.
+    pub quiet_hours: Option<f64>,
     /// Hours for which an old node stands stopped before it is deleted.
     pub stopped_hours: f64,
     /// Servers of the old cloud that end: the id of each, by node.
@@ -40,6 +42,7 @@ impl Default for Cleanup {
         Self {
             soak_hours: 168.0,
             give_up_revert: String::new(),
+            quiet_hours: None,
             stopped_hours: 336.0,
             old_nodes: BTreeMap::new(),
             temporary: Temporary::default(),
@@ -75,6 +78,9 @@ pub struct Backup {
     /// Seconds that it may take.
     #[serde(default = "backup_seconds")]
     pub seconds: u64,
+    /// Where people carried it once it was taken. Until they say so its node is not stopped.
+    #[serde(default)]
+    pub carried_to: Option<String>,
 }
 
 fn backup_seconds() -> u64 {

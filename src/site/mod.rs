@@ -15,7 +15,7 @@ mod worker;
 
 pub use configuration::{Text, live, rendered};
 pub use states::{Amiss, HostStates, States};
-pub use tripwire::{Counted, Crossing, Watch, counted, rules};
+pub use tripwire::{Counted, Crossing, MEMORY, ROOM, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
 pub use worker::{Standing, Work, Worker};
 

@@ -1,8 +1,8 @@
 //! The tripwire: rules of the packet filter that count and log what crosses between the sides. They drop nothing.
 //!
-//! Invariant: what the kernel remembers is all there is: a set whose elements vanish after the quiet time names what
-//! crossed within it, and one element that vanishes as late tells that the rules stood so long. Loading the same rules
-//! again is never needed, and would begin the watch anew.
+//! Invariant: what the kernel remembers is all there is: the elements of a set name what crossed, and by the time that is
+//! left to each it tells how long ago; one element that was there from the beginning tells since when the rules stand.
+//! Loading the same rules again is never needed, and would begin the watch anew.
 
 use crate::error::{Error, Result};
 use crate::outside::{Call, Outside};
@@ -17,6 +17,10 @@ use std::net::IpAddr;
 
 /// The name of the table.
 pub const TABLE: &str = "saltext_migrate_tripwire";
+/// For how many seconds a host remembers: longer than a soak.
+pub const MEMORY: u64 = 90 * 86_400;
+/// How many others one set remembers.
+pub const ROOM: usize = 65_535;
 
 /// The rules of one host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,9 +30,12 @@ pub struct Watch {
     /// The counter that is there while these rules are loaded.
     pub mark: String,
     pub rules: String,
+    /// What is recent, in seconds.
+    #[serde(skip)]
+    pub quiet: u64,
 }
 
-/// What crossed, or arrived, within the quiet time.
+/// What crossed, or arrived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Crossing {
     /// The other end: the old address that is called, or the new one that calls.
@@ -36,6 +43,8 @@ pub struct Crossing {
     pub protocol: String,
     pub port: Option<u16>,
     pub packets: u64,
+    /// Since the last packet; up to a second more.
+    pub seconds_ago: u64,
 }
 
 /// What one host's tripwire tells.
@@ -45,12 +54,21 @@ pub struct Counted {
     pub loaded: bool,
     /// Whether they stood for the whole quiet time.
     pub whole: bool,
+    /// For how many seconds they stand, as far as they remember.
+    pub watched: u64,
     /// Packets since the rules were loaded.
     pub crossings: u64,
     /// On an old host: packets from anywhere but the old side.
     pub arrivals: u64,
+    /// Within the quiet time.
     pub recent: Vec<Crossing>,
     pub recent_arrivals: Vec<Crossing>,
+    /// Whoever arrived, and what crossed before the quiet time; the latest first.
+    #[serde(skip)]
+    pub remembered: Vec<Crossing>,
+    /// Whether there was no room to remember more.
+    #[serde(skip)]
+    pub full: bool,
 }
 
 /// Builds the rules of every host that has a minion, by minion.
@@ -61,14 +79,14 @@ pub fn rules(settings: &Settings) -> BTreeMap<String, Watch> {
         for (name, node) in settings.nodes.of(side) {
             let Some(minion) = &node.minion else { continue };
             let body = if side == Side::New { departures(settings, name) } else { arrivals(settings, name) };
-            let body = format!("{}{body}", remembered(quiet, &body));
+            let body = format!("{}{body}", remembered(&body));
             let digest = Sha256::digest(body.as_bytes());
             let mark = format!("rules_{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>());
             let rules = format!(
                 "#!/usr/sbin/nft -f\n# Written by saltext-migrate. It counts and logs what crosses between the sides, and drops nothing.\n\
                  table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n  counter {mark} {{ }}\n{body}}}\n"
             );
-            all.insert(minion.clone(), Watch { side: side.word(), node: name.clone(), mark, rules });
+            all.insert(minion.clone(), Watch { side: side.word(), node: name.clone(), mark, rules, quiet });
         }
     }
     all
@@ -80,10 +98,10 @@ const ANSWERS: &str = "    ct direction reply return\n    \
     tcp flags & (syn | ack) != syn tcp sport < 32768 tcp dport >= 32768 return";
 
 /// The sets and chains that the hooks of a body lead to.
-fn remembered(quiet: u64, hooks: &str) -> String {
+fn remembered(hooks: &str) -> String {
     let mut text = format!(
         "  counter crossings {{ }}\n  counter arrivals {{ }}\n\
-         \x20 set warming {{ type mark; flags timeout; elements = {{ 0x1 timeout {quiet}s }}; }}\n"
+         \x20 set standing {{ type mark; flags timeout; elements = {{ 0x1 timeout {MEMORY}s }}; }}\n"
     );
     for (name, counter) in [("crossed", "crossings"), ("arrived", "arrivals")] {
         for (version, kind, word) in [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")] {
@@ -92,7 +110,7 @@ fn remembered(quiet: u64, hooks: &str) -> String {
                 if !hooks.contains(&format!("goto {chain}\n")) {
                     continue;
                 }
-                let flags = format!("flags dynamic,timeout; timeout {quiet}s; size 4096;");
+                let flags = format!("flags dynamic,timeout; timeout {MEMORY}s; size {ROOM};");
                 let _ = writeln!(
                     text,
                     "  set {set} {{ type {kind} . inet_proto . inet_service; {flags} }}\n  \
@@ -244,36 +262,47 @@ pub async fn counted(
             other => return Err(Error::remote(&host, format!("reading its tripwire: {other:?}"))),
         };
         let text = answer.get("stdout").and_then(Value::as_str).unwrap_or_default();
-        let mark = watches.get(&host).map(|watch| watch.mark.as_str()).unwrap_or_default();
         // No such table is what a host without the rules says.
-        let counted = serde_json::from_str(text).map_or_else(|_| Counted::default(), |list| read(&list, mark));
+        let list = serde_json::from_str::<Value>(text).ok();
+        let counted = list.zip(watches.get(&host)).map(|(list, watch)| read(&list, watch)).unwrap_or_default();
         told.insert(host, counted);
     }
     Ok(told)
 }
 
-fn read(list: &Value, mark: &str) -> Counted {
-    let mut counted = Counted { whole: true, ..Counted::default() };
+fn read(list: &Value, watch: &Watch) -> Counted {
+    let mut counted = Counted { watched: MEMORY, ..Counted::default() };
     for object in list.get("nftables").and_then(Value::as_array).into_iter().flatten() {
         if let Some(counter) = object.get("counter") {
             let packets = counter.get("packets").and_then(Value::as_u64).unwrap_or_default();
             match counter.get("name").and_then(Value::as_str).unwrap_or_default() {
                 "crossings" => counted.crossings = packets,
                 "arrivals" => counted.arrivals = packets,
-                name if name == mark => counted.loaded = true,
+                name if name == watch.mark => counted.loaded = true,
                 _ => {}
             }
         }
         let Some(set) = object.get("set") else { continue };
         let elements = set.get("elem").and_then(Value::as_array).cloned().unwrap_or_default();
-        match set.get("name").and_then(Value::as_str).unwrap_or_default() {
-            "warming" => counted.whole &= elements.is_empty(),
-            name if name.starts_with("crossed") => counted.recent.extend(elements.iter().map(crossing)),
-            name if name.starts_with("arrived") => counted.recent_arrivals.extend(elements.iter().map(crossing)),
-            _ => {}
+        counted.full |= elements.len() >= ROOM;
+        let name = set.get("name").and_then(Value::as_str).unwrap_or_default();
+        for element in &elements {
+            let found = crossing(element);
+            let recent = found.seconds_ago < watch.quiet;
+            match name {
+                "standing" => counted.watched = found.seconds_ago,
+                name if name.starts_with("crossed") && recent => counted.recent.push(found),
+                name if name.starts_with("crossed") => counted.remembered.push(found),
+                name if name.starts_with("arrived") => {
+                    counted.recent_arrivals.extend(recent.then(|| found.clone()));
+                    counted.remembered.push(found);
+                }
+                _ => {}
+            }
         }
     }
-    counted.whole &= counted.loaded;
+    counted.remembered.sort_by_key(|crossing| crossing.seconds_ago);
+    counted.whole = counted.loaded && counted.watched >= watch.quiet.min(MEMORY);
     counted
 }
 
@@ -283,10 +312,13 @@ fn crossing(element: &Value) -> Crossing {
     let word = |index: usize| {
         parts.get(index).map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).unwrap_or_default()
     };
+    let left = inner.get("expires").and_then(Value::as_u64).unwrap_or_default();
     Crossing {
         address: word(0),
         protocol: word(1),
         port: parts.get(2).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()),
         packets: inner.pointer("/counter/packets").and_then(Value::as_u64).unwrap_or_default(),
+        // The time that is left comes without its fraction.
+        seconds_ago: MEMORY.saturating_sub(left + 1),
     }
 }

@@ -13,7 +13,7 @@ use crate::site::HostStates;
 use crate::step::{Earlier, Seen, Step, Undo};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Why nothing here is taken back.
@@ -147,6 +147,14 @@ pub struct LastBackup {
 
 const BACKUP: &str = "last-backup";
 
+/// Reads the record of the last backup, where it was taken since the site was moved by that run.
+///
+/// # Errors
+/// [`Error::Journal`] where the record cannot be read.
+pub fn last_backup(state_dir: &Path, after: Option<&String>) -> Result<Option<Proof>> {
+    Ok(Proof::read(state_dir, BACKUP)?.filter(|proof| Some(&proof.hash) == after))
+}
+
 impl Step for LastBackup {
     type Fact = bool;
     /// The hash of the file.
@@ -154,8 +162,7 @@ impl Step for LastBackup {
 
     async fn observe(&self) -> Result<Seen<bool, Option<String>>> {
         // The file is carried away by people, and its host goes: what was seen of it is what is left.
-        let proof = Proof::read(&self.state_dir, BACKUP)?;
-        let proof = proof.filter(|proof| Some(&proof.hash) == self.after.as_ref());
+        let proof = last_backup(&self.state_dir, self.after.as_ref())?;
         let sum = proof.as_ref().and_then(|proof| proof.evidence["sha256"].as_str().map(str::to_owned));
         Ok(Seen { fact: proof.is_some(), evidence: sum })
     }

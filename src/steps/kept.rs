@@ -6,6 +6,7 @@ use crate::cloud::Cloud;
 use crate::edge::Fastly;
 use crate::error::Result;
 use crate::journal::Permit;
+use crate::outside::Outside;
 use crate::step::Earlier;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,18 +15,23 @@ use std::collections::BTreeMap;
 pub struct Kept {
     pub new: Option<Project>,
     pub old: Option<Cloud>,
+    /// The id of the old side's server that alone has the last backup.
+    pub holder: Option<String>,
     pub fastly: Option<Fastly>,
     /// The pillar's names of the CDN services, by id.
     pub services: BTreeMap<String, String>,
     /// Database accounts of the migration that stay.
     pub accounts: Vec<String>,
+    pub outside: Outside,
+    /// The minions of nodes that stay, each with why.
+    pub minions: BTreeMap<String, &'static str>,
     pub rotate: Vec<String>,
 }
 
 /// One thing that stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// `server`, `volume`, `security group`, `key pair`, `service`, `database account`.
+    /// `server`, `port`, `volume`, `security group`, `server group`, `key pair`, `service`, `minion key`, `database account`.
     pub what: String,
     pub place: String,
     pub name: String,
@@ -41,7 +47,11 @@ pub struct Inventory {
 }
 
 const FOREIGN: &str = "it does not carry our mark";
-const SITE: &str = "the site lives by it";
+/// Why something stays.
+pub const SITE: &str = "the site lives by it";
+pub const UNNAMED: &str = "migrate:cleanup:old_nodes does not name it";
+pub const HOLDS: &str =
+    "the last backup is there alone: once it was carried away, say so in migrate:cleanup:backup:carried_to";
 
 impl Kept {
     async fn new_side(&self, project: &Project, kept: &mut Vec<Standing>) -> Result<()> {
@@ -60,6 +70,10 @@ impl Kept {
             let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on(server));
             note("server", &server.name, &server.id, ours);
         }
+        for port in cloud.ports().await?.iter() {
+            let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on_port(port));
+            note("port", &port.name, &port.id, ours);
+        }
         if cloud.block_storage().await?.is_some() {
             for volume in cloud.volumes().await?.iter() {
                 let ours = project.prepare.servers.keys().any(|node| project.mark(node).is_on_volume(None, volume));
@@ -69,6 +83,10 @@ impl Kept {
         for group in cloud.security_groups().await?.iter() {
             let ours = project.prepare.security_groups.keys().any(|name| project.mark(name).is_on_group(group));
             note("security group", &group.name, &group.id, ours);
+        }
+        for group in cloud.server_groups().await?.iter() {
+            let ours = project.prepare.apart.keys().any(|name| project.mark(name).name() == group.name);
+            note("server group", &group.name, &group.id, ours);
         }
         for pair in cloud.key_pairs().await?.iter() {
             note("key pair", &pair.name, &pair.name, project.prepare.key_pairs.contains_key(&pair.name));
@@ -89,10 +107,12 @@ impl Deed for Kept {
         }
         if let Some(old) = &self.old {
             for server in old.servers().await?.iter() {
-                let why = if server.word == "SHUTOFF" {
+                let why = if self.holder.as_ref() == Some(&server.id) {
+                    HOLDS
+                } else if server.word == "SHUTOFF" {
                     "it stands stopped; once its period is over the same command deletes it, where the pillar names it"
                 } else {
-                    "migrate:cleanup:old_nodes does not name it"
+                    UNNAMED
                 };
                 let place = old.name.clone();
                 let (name, id) = (server.name.clone(), server.id.clone());
@@ -104,6 +124,12 @@ impl Deed for Kept {
                 let why = if self.services.contains_key(&id) { SITE } else { FOREIGN };
                 kept.push(Standing { what: "service".into(), place: "the CDN".into(), name, id, why: why.into() });
             }
+        }
+        let minions: Vec<String> = self.minions.keys().cloned().collect();
+        for name in self.outside.accepted(&minions).await? {
+            let why = self.minions.get(&name).copied().unwrap_or(UNNAMED);
+            let (what, place) = ("minion key".to_owned(), "the controller".to_owned());
+            kept.push(Standing { what, place, name, id: String::new(), why: why.into() });
         }
         for account in &self.accounts {
             let why = "migrate:cleanup:database_users does not name it";

@@ -76,10 +76,15 @@ class Move:
         return self.run("apply", drill, phase=phase, **arguments)
 
     def flip(self) -> None:
-        """Builds the new side, copies the service, and moves the site."""
+        """Builds the new side, copies the service, and moves the site; then a last backup is taken."""
         for phase in ("prepare", "test", "flip"):
             done = self.apply(phase)
             assert done.verdict == "done", (phase, done.problem)
+        proof = {"subject": "last-backup", "hash": done.answer["run"], "evidence": {}}
+        taken = proof | {"at": time.time()}
+        proofs = Path(self.pillar["state_dir"], "proofs")
+        proofs.mkdir(exist_ok=True)
+        (proofs / "last-backup.json").write_text(json.dumps(taken))
 
     def strangers(self) -> dict[str, str]:
         """Puts things beside ours that have our names, and are not ours."""
@@ -93,6 +98,9 @@ class Move:
                               {"security_group": {"name": "move", "description": "not ours"}})
             ["security_group"]["id"],
             "volume": self.cloud.volume(new, "tmp1-copy", 1),
+            "apart": new.post("compute", "/os-server-groups",
+                              {"server_group": {"name": "move", "policy": "affinity"}})
+            ["server_group"]["id"],
             "service": self.edge.must("POST", "/service", {"name": "docs-copy-2", "type": "vcl",
                                                            "comment": "somebody's"})["id"],
         }  # fmt: skip
@@ -105,6 +113,7 @@ class Move:
             "old_nodes": {name: self.old[name] for name in ("web1", "web2")},
             "temporary": {"servers": ["tmp1"], "security_groups": ["move"], "key_pairs": ["move"]},
             "database_users": ["migrate_tool"],
+            "backup": {"node": "web2", "path": "/srv/last.sql.gz"},
             "rotate": ["the mail relay's password"],
         } | cleanup
 
@@ -179,11 +188,13 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
         [],
     )
     assert goes["old-node.web1"] == ("up", "stopped")
-    assert goes["minion-keys"] == (["new-tmp1", "old-web1", "old-web2"], [])
+    # The node that alone has the last backup is not touched.
+    assert "the last backup is on this node alone" in warned(move, "backup old-web2")
+    assert goes["minion-keys"] == (["new-tmp1", "old-web1"], [])
     assert goes.keys() == {
         *("edge.docs.no-copy", "server.tmp1", "port.tmp1", "security-group.move", "key-pair.move"),
         "volumes.tmp1",
-        *("database-user.migrate_tool", "old-node.web1", "old-node.web2", "minion-keys"),
+        *("database-user.migrate_tool", "old-node.web1", "minion-keys"),
         "reverse-replication.old-db1",
     }
 
@@ -203,13 +214,13 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert new.get("compute", "/os-keypairs")["keypairs"] == []
     assert move.old_servers() == {
         move.old["web1"]: "SHUTOFF",
-        move.old["web2"]: "SHUTOFF",
+        move.old["web2"]: "ACTIVE",
         move.old["stranger"]: "ACTIVE",
     }
     assert sorted(item["id"] for item in move.edge.must("GET", "/service?per_page=100")) == sorted(
         [move.account.source, strangers["service"]]
     )
-    assert sorted(path.name for path in move.keys.iterdir()) == ["new-web1"]
+    assert sorted(path.name for path in move.keys.iterdir()) == ["new-web1", "old-web2"]
     assert chain.old.run("SHOW SLAVE STATUS") == []
     chain["new-db2"].wait_for(chain.new.position(), 10)
     for server in (chain.new, chain["new-db2"]):
@@ -222,15 +233,20 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert move.cloud.plane.writes() == []
 
     # -- the second period is over: the same command, and people are asked anew ------------------
-    move.allow(stopped_hours=0)
+    backup = move.pillar["cleanup"]["backup"]
+    move.allow(stopped_hours=0, backup=backup | {"carried_to": "the vault"})
     assert "stale" in move.findings()["signoff operations"]
     move.run("signoff", gate="cleanup", role="operations", who="bob", note="all is well")
     goes = {c["step"]: (c["old"], c["new"]) for c in move.run("plan", phase="cleanup").answer["changes"]
             if not c["guard"]}  # fmt: skip
-    assert goes == {"old-node.web1": ("stopped", "gone"), "old-node.web2": ("stopped", "gone")}
+    assert goes == {
+        "old-node.web1": ("stopped", "gone"),
+        "old-node.web2": ("up", "stopped"),
+        "minion-keys": (["old-web2"], []),
+    }
     done = move.apply("cleanup")
     assert done.verdict == "done", done.problem
-    assert move.old_servers() == {move.old["stranger"]: "ACTIVE"}
+    assert move.old_servers() == {move.old["web2"]: "SHUTOFF", move.old["stranger"]: "ACTIVE"}
     run = done.answer["report"]["runs"][0]
     kept = {(thing["what"], thing["name"], thing["id"]): thing["why"] for thing in run["kept"]}
     assert (
@@ -240,14 +256,32 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert kept["volume", "tmp1-copy", strangers["volume"]] == "it does not carry our mark"
     assert kept["service", "docs-copy-2", strangers["service"]] == "it does not carry our mark"
     assert "the mail relay's password" in run["rotate"]
-    assert {thing["step"] for thing in run["removed"]} == {"old-node.web1", "old-node.web2"}
+    assert kept["server group", "move", strangers["apart"]] == "it does not carry our mark"
+    ports = {(port["id"], port["description"]) for port in new.ports()}
+    assert {kept["port", "web1" if told else "", ident] for ident, told in ports} == {
+        "the site lives by it",
+        "it does not carry our mark",
+    }
+    assert kept["minion key", "new-web1", ""] == "the site lives by it"
+    assert {thing["step"] for thing in run["removed"]} == goes.keys()
     assert run["signoffs"][0]["who"] == "bob"
     assert json.dumps(done.answer).count("never-used") == 0
     assert move.run("plan", phase="cleanup").answer["changes"] == []
+    move.run("signoff", gate="cleanup", role="operations", who="bob", note="and the last one")
+    assert move.apply("cleanup").verdict == "done"
+    assert move.old_servers() == {move.old["stranger"]: "ACTIVE"}
 
 
 def test_a_site_that_was_not_moved_is_not_cleaned_up(move: Move) -> None:
-    move.allow(old_nodes={}, temporary={}, database_users=[])
+def warned(move: Move, what: str) -> str:
+    """What a finding that refuses nothing says."""
+    findings = move.run("plan", phase="cleanup").answer["findings"]
+    (found,) = [f for f in findings if f"{f['topic']} {f['subject']}" == what]
+    assert not found["blocking"]
+    return str(found["found"])
+
+
+    move.allow(old_nodes={}, temporary={}, database_users=[], backup=None)
     done = move.apply("cleanup")
     assert done.verdict == "unchanged", "there is nothing to take down"
     move.allow(temporary={})
@@ -263,7 +297,16 @@ def test_a_node_that_somebody_started_again_begins_its_period_anew(move: Move) -
     assert move.apply("flip").verdict == "done"
     move.allow(temporary={}, database_users=[], stopped_hours=0.0005)
     move.pillar["cleanup"]["old_nodes"].pop("web2")
-    assert move.apply("cleanup").verdict == "done"
+    # Nothing of the old side's data would be left, as far as anybody here knows.
+    del move.pillar["cleanup"]["backup"]
+    assert move.findings() == {
+        "backup old side": "no last backup of it is asked for, and its servers go"
+    }
+    findings = move.run("plan", phase="cleanup").answer["findings"]
+    (ident,) = [f["id"] for f in findings if f["blocking"]]
+    elsewhere = {"force": ident, "reason": "it is in the vault"}
+    assert move.apply("cleanup").problem["kind"] == "refused"
+    assert move.apply("cleanup", **elsewhere).verdict == "done"
     ident = move.old["web1"]
     move.cloud.old.post("compute", f"/servers/{ident}/action", {"os-start": None})
     deadline = time.monotonic() + 30
@@ -273,9 +316,9 @@ def test_a_node_that_somebody_started_again_begins_its_period_anew(move: Move) -
     (change,) = [c for c in move.run("plan", phase="cleanup").answer["changes"]
                  if c["step"] == "old-node.web1"]  # fmt: skip
     assert (change["old"], change["new"]) == ("up", "stopped")
-    assert move.apply("cleanup").verdict == "done"
+    assert move.apply("cleanup", **elsewhere).verdict == "done"
     move.pillar["cleanup"]["stopped_hours"] = 0
-    done = move.apply("cleanup")
+    done = move.apply("cleanup", **elsewhere)
     assert done.verdict == "done", done.problem
     assert move.old_servers().keys() == {move.old["web2"], move.old["stranger"]}
 

@@ -64,11 +64,17 @@ pub struct Disused {
     pub declared: Vec<Rc<Server>>,
     /// The accounts of replication and of the tool.
     pub known: Vec<String>,
+    /// Whether the hosts count who comes.
+    pub counted: bool,
 }
 
 impl Topic for Disused {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("disuse");
+        if !self.counted {
+            let found = "nobody counts who comes to the old nodes: only who is connected now is seen";
+            notes.warn("old side", found, "load the tripwire (migrate:tripwire), and wait");
+        }
         for server in &self.servers {
             let connected = match server.connected().await {
                 Ok(connected) => connected,
@@ -104,6 +110,32 @@ impl Topic for Disused {
                 let found = format!("the server with server_id {id} still follows it");
                 notes.block(&relay.name, found, "point that server to the new primary first");
             }
+        }
+        Ok(notes.findings)
+    }
+}
+
+/// What is left of the old side's data when its servers are gone.
+pub struct BackupKept {
+    /// Whether the pillar asks for a last backup.
+    pub asked: bool,
+    /// Whether it was taken, since the site moved.
+    pub taken: bool,
+    /// The node that is to go and alone has it, as far as anybody said.
+    pub holds: Option<String>,
+}
+
+impl Topic for BackupKept {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("backup");
+        if !self.asked && !self.taken {
+            let mend = "name it: migrate:cleanup:backup; or force this, and say where the old side's data is kept";
+            notes.doubt("old side", "no last backup of it is asked for, and its servers go", mend);
+        }
+        if let Some(node) = &self.holds {
+            let found = "the last backup is on this node alone, or will be: so it is left running, with its minion";
+            let mend = "carry it away once it was taken, say where to (migrate:cleanup:backup:carried_to), and type the same command again";
+            notes.warn(&format!("old-{node}"), found, mend);
         }
         Ok(notes.findings)
     }

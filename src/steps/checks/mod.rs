@@ -52,7 +52,7 @@ pub use privileges::Privileges;
 pub use rendering::Rendering;
 pub use room::{Room, of_servers as room_of};
 pub use seeding::Copyable;
-pub use signoff::{Signed, SignedOff, signed, subject};
+pub use signoff::{NobodySigns, Signed, SignedOff, signed, subject};
 pub use singletons::{SingletonsThere, There};
 pub use testing::Following;
 pub use throw_away::ThrowAway;

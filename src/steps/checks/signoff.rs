@@ -148,3 +148,15 @@ impl Topic for SignedOff {
         Ok(notes.findings)
     }
 }
+
+/// A gate at which nobody is asked: the phase goes without.
+pub struct NobodySigns(pub &'static str);
+
+impl Topic for NobodySigns {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("signoff");
+        let mend = format!("where people should say go first, name their roles: migrate:signoff:{}", self.0);
+        notes.warn(self.0, "nobody is asked: the pillar names no role", mend);
+        Ok(notes.findings)
+    }
+}

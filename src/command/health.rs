@@ -12,7 +12,7 @@ use crate::phases::signoff;
 use crate::proof::Proof;
 use crate::settings::{Settings, Side};
 use crate::steps::checks::room_of;
-use crate::steps::{COMPARISON, DEFINITIONS, REHEARSAL};
+use crate::steps::{COMPARISON, DEFINITIONS, REHEARSAL, checksum_subject};
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -36,12 +36,13 @@ pub async fn whole(
         still(settings, primary, alarms).await?;
     }
     retention(settings, servers, answers, alarms).await;
-    let proofs = proofs(settings, alarms)?;
+    let mut proofs = proofs(settings, alarms)?;
+    data(settings, servers, primary.as_ref(), &mut proofs, alarms)?;
     let room = match hosts {
         Some(outside) => room(settings, servers, answers, outside, alarms).await,
         None => Value::Null,
     };
-    Ok(json!({"lag_ms": lag, "proofs": proofs, "room": room}))
+    Ok(json!({"lag_ms": lag, "proofs": Value::Object(proofs), "room": room}))
 }
 
 /// Shows how much room is left where each server has its data, as far as its host tells.
@@ -71,7 +72,8 @@ async fn room(
     Value::Object(shown)
 }
 
-/// Measures how long each server needs to have what the primary had when it was asked: the whole chain, end to end.
+/// Measures how long each server needs to have what the primary had when it was asked: the whole chain, end to end. The
+/// primary's own position is the marker: a row of ours would measure the same, and this looks every few seconds, and writes nothing.
 async fn behind(
     settings: &Settings,
     servers: &Servers,
@@ -159,7 +161,7 @@ async fn retention(
     }
 }
 
-fn proofs(settings: &Settings, alarms: &mut Vec<String>) -> Result<Value> {
+fn proofs(settings: &Settings, alarms: &mut Vec<String>) -> Result<Map<String, Value>> {
     let mut shown = Map::new();
     for subject in [COMPARISON, REHEARSAL, "last-backup"] {
         if let Some(proof) = Proof::read(&settings.state_dir, subject)? {
@@ -188,5 +190,37 @@ fn proofs(settings: &Settings, alarms: &mut Vec<String>) -> Result<Value> {
             shown.insert(format!("signoff.{gate}"), json!(records));
         }
     }
-    Ok(Value::Object(shown))
+    Ok(shown)
+}
+
+/// Adds when the data of each two servers was last compared, and in how many places it differed.
+fn data(
+    settings: &Settings,
+    servers: &Servers,
+    primary: Option<&Rc<Server>>,
+    shown: &mut Map<String, Value>,
+    alarms: &mut Vec<String>,
+) -> Result<()> {
+    let hours = settings.databases.checksum_hours.filter(|_| primary.is_some_and(|primary| primary.side == Side::Old));
+    for source in servers.all() {
+        for replica in servers.all() {
+            let (source, replica) = (&source.name, &replica.name);
+            let subject = checksum_subject(source, replica);
+            let Some(proof) = Proof::read(&settings.state_dir, &subject)? else { continue };
+            let again = format!("salt-run migrate.checksum {source} {replica}");
+            let differences = proof.evidence["differences"].as_array().map_or(0, Vec::len);
+            if differences > 0 {
+                alarms.push(format!("{replica}: its data is not that of {source}, in {differences} places: {again}"));
+            }
+            // The flip would refuse, and whoever waits for it learns that late.
+            if let Some(hours) = hours.filter(|hours| !proof.fresh(*hours)) {
+                alarms.push(format!("{replica}: it was compared with {source} more than {hours} hours ago: {again}"));
+            }
+            let left_out = proof.evidence["left_out"].as_object().map_or(0, Map::len);
+            let ago = (proof.age() / 360.0).round() / 10.0;
+            let told = json!({"at": proof.at, "hours_ago": ago, "differences": differences, "left_out": left_out});
+            shown.insert(subject, told);
+        }
+    }
+    Ok(())
 }

@@ -77,6 +77,15 @@ def compared(chain: Chain) -> dict[str, Any]:
     return seen
 
 
+def health(chain: Chain, **databases: Any) -> tuple[dict[str, Any], list[str]]:
+    """What the status shows of the pair, and what of that is an alarm."""
+    settings = chain.pillar()
+    settings["databases"] |= databases
+    shown = direct.run(settings, "status").answer
+    alarms = [alarm for alarm in shown["alarms"] if "compared" in alarm or "data" in alarm]
+    return shown["health"]["proofs"]["checksum.old-db1.new-db1"], alarms
+
+
 def follows(chain: Chain) -> None:
     """What is written now arrives."""
     chain.old.run("INSERT INTO site.counters (n) VALUES (1)")
@@ -93,6 +102,12 @@ def test_what_is_the_same_is_found_the_same_while_people_write(filled: Chain) ->
     assert list(seen["left_out"]) == ["site.old_engine"]
     assert seen["positions"]
     follows(filled)
+    shown, alarms = health(filled)
+    assert (shown["differences"], shown["left_out"]) == (0, 1)
+    assert 0 <= shown["hours_ago"] < 1
+    assert alarms == []
+    (late,) = health(filled, checksum_hours=0)[1]
+    assert late.startswith("new-db1: it was compared with old-db1 more than 0 hours ago: ")
 
 
 def test_one_byte_one_missing_row_and_one_extra_row_are_named(filled: Chain) -> None:
@@ -119,6 +134,10 @@ def test_one_byte_one_missing_row_and_one_extra_row_are_named(filled: Chain) -> 
     assert page["place"] == f"'2', X'{b'Page_004321'.hex().upper()}'"
     assert page["range"]["after"] is not None or page["range"]["upto"] is not None
     assert found["site.words", "extra"]["place"] == f"_utf8mb4 X'{b'zz extra'.hex().upper()}'"
+    (alarm,) = health(filled)[1]
+    again = "salt-run migrate.checksum old-db1 new-db1"
+    places = len(seen["differences"])
+    assert alarm == f"new-db1: its data is not that of old-db1, in {places} places: {again}"
 
 
 def test_a_flip_can_demand_that_nothing_differs(filled: Chain) -> None:

@@ -151,7 +151,9 @@ impl Transfer<'_> {
             Check(Configuration { servers: all.clone(), primaries: [self.from.clone(), self.to.clone()] }),
         );
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
-        graph.add("check.workload", Role::Check, Check(Workload { from: self.from.clone(), servers: all }));
+        let replication = databases.accounts.replication.user.clone();
+        let workload = Workload { from: self.from.clone(), servers: all, replication };
+        graph.add("check.workload", Role::Check, Check(workload));
         graph.add("check.hosts", Role::Check, Check(hosts));
         // A revert goes to the side that everything knows.
         if let Some(told) = self.settings.tripwire.as_ref().filter(|_| self.from_side == Side::Old) {

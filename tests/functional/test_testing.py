@@ -181,9 +181,9 @@ def test_even_an_app_user_with_every_grant_but_one_cannot_write(fresh_chain: Cha
             assert refused.value.args[0] == 1290
 
 
-def readers(settings: dict[str, Any]) -> list[str]:
+def readers(settings: dict[str, Any], phase: str = "test") -> list[str]:
     """Who is named as a reader of the old primary's binlog."""
-    findings = direct.run(settings, "plan", phase="test").answer["findings"]
+    findings = direct.run(settings, "plan", phase=phase).answer["findings"]
     return [f["found"] for f in findings if "reads its binlog" in f["found"] and not f["blocking"]]
 
 
@@ -243,3 +243,5 @@ def test_the_announcement_says_when_how_and_what_not(house: House, salt_master: 
     house.pillar["test"]["announcement"]["template"] = "Soon: {when}"
     salt_master.set_pillar(house.pillar)
     assert salt_master.run("migrate.announcement").answer == "Soon: Sunday, 04:00 UTC"
+    assert readers(fresh_chain.pillar(), "flip") == []
+        assert readers(settings, "flip") == warned

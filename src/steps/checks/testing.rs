@@ -36,17 +36,20 @@ impl Topic for Following {
                 Some(_) => {}
             }
         }
-        for reader in self.old.binlog_readers().await? {
-            let user = reader.split('@').next().unwrap_or_default();
-            if user != self.replication {
-                let found = format!("{reader} reads its binlog, and will go on reading here after the flip");
-                notes.warn(
-                    &self.old.name,
-                    found,
-                    "point it to the new primary in the soak: its position is a GTID there too",
-                );
-            }
-        }
+        readers(&mut notes, &self.old, &self.replication).await?;
         Ok(notes.findings)
     }
+}
+
+/// Names who else reads a primary's binlog, and will do so when it is none any more.
+pub(super) async fn readers(notes: &mut Notes, primary: &Server, replication: &str) -> Result<()> {
+    for reader in primary.binlog_readers().await? {
+        let user = reader.split('@').next().unwrap_or_default();
+        if user != replication {
+            let found = format!("{reader} reads its binlog, and will go on reading here after the site moved");
+            let mend = "point it to the other primary in the soak: its position is a GTID there too";
+            notes.warn(&primary.name, found, mend);
+        }
+    }
+    Ok(())
 }

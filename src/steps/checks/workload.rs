@@ -1,5 +1,6 @@
-//! What is under way on the primary that a fence would wait for, or cut.
+//! What is under way on the primary that a fence would wait for, or cut; and who reads its binlog, and is left behind.
 
+use super::testing::readers;
 use super::{Notes, Topic};
 use crate::database::Server;
 use crate::error::Result;
@@ -16,6 +17,8 @@ const LONG: u64 = 5;
 pub struct Workload {
     pub from: Rc<Server>,
     pub servers: Vec<Rc<Server>>,
+    /// The servers' own account: it may read the binlog without a word.
+    pub replication: String,
 }
 
 impl Topic for Workload {
@@ -43,6 +46,7 @@ impl Topic for Workload {
                 notes.warn(&self.from.name, what, "pause it until the soak is over");
             }
         }
+        readers(&mut notes, &self.from, &self.replication).await?;
         for server in &self.servers {
             for transaction in server.prepared_transactions().await? {
                 notes.doubt(

@@ -45,9 +45,14 @@ def test_the_last_backup_is_taken_and_whole_and_the_freeze_ends(
     try:
         assert salt_master.run("migrate.flip").rc == 0
         assert lock.exists()
+        tried = salt_master.run("state.orchestrate", "migrate.cleanup", "test=True")
+        planned = tried.states["cleanup"]
         done = salt_master.run("state.orchestrate", "migrate.cleanup")
         assert done.rc == 0, done.stdout
         changes = done.states["cleanup"]["changes"]
+        # The list and the count before are those after.
+        assert planned["changes"].keys() == changes.keys()
+        assert planned["comment"].startswith(f"{len(changes)} steps would change something")
         assert {"last-backup", "freeze.deploy", "reverse-replication.old-db1"} <= changes.keys()
         text = gzip.decompress(dump.read_bytes()).decode()
         assert "CREATE TABLE `writes`" in text

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def sides(running: TwoSides) -> TwoSides:
     running.pages.clear()
     running.asked.clear()
     running.posted.clear()
+    running.named.clear()
+    running.resigned.clear()
     running.saves = False
     return running
 
@@ -72,6 +75,7 @@ def test_the_same_site_twice_differs_in_nothing_and_each_is_asked_by_its_name(
     assert {host for _, host, _ in sides.asked} == {f"docs.example.org:{sides.port}"} or {
         host for _, host, _ in sides.asked
     } == {"docs.example.org"}
+    assert sides.named == {"docs.example.org"}
     # The same again has the same hash: nobody has to sign anew.
     assert compare(pillar(sides, tmp_path))["hash"] == seen["hash"]
 
@@ -102,6 +106,29 @@ def test_what_differs_is_told_by_its_kind(sides: TwoSides, tmp_path: Path) -> No
     assert "Another text." in body["new"]
     sides.pages.clear()
     assert compare(settings)["hash"] != seen["hash"]
+
+
+def test_another_authority_is_told_and_a_slower_side_is_a_remark(
+    sides: TwoSides, tmp_path: Path
+) -> None:
+    def slow() -> Any:
+        time.sleep(0.4)
+        return 200, {}, ""
+
+    paths = ["/wiki/Main", "/wiki/A", "/wiki/B"]
+    sides.pages |= {("new", path): slow for path in paths}
+    seen = compare(pillar(sides, tmp_path))
+    assert seen["differences"] == []
+    (remark,) = seen["remarks"]
+    assert remark.startswith("origin docs: half of the answers take ")
+    # Whom the old side's authority trusts is good, and not who it was.
+    sides.pages.clear()
+    sides.resigned.add("new")
+    seen = compare(pillar(sides, tmp_path))
+    assert seen["remarks"] == []
+    assert told(seen) == {(path, "certificate") for path in paths}
+    assert {(d["old"][:9], d["new"][:9]) for d in seen["differences"]} == {("signed by",) * 2}
+    assert len({d[side] for d in seen["differences"] for side in ("old", "new")}) == 2
 
 
 def test_a_redirect_to_production_is_found(sides: TwoSides, tmp_path: Path) -> None:

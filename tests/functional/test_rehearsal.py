@@ -9,6 +9,7 @@ from typing import Any
 from tests.functional.test_edge import ADDRESS, SERVICES, Site, edge, origins, site
 from tests.functional.test_plan import logged, statements, writes
 from tests.lab import direct, world
+from tests.lab.cut import Cut
 from tests.lab.loopback import Chain
 from tests.lab.mariadb import MariaDB
 from tests.lab.writer import Writer, judge
@@ -123,10 +124,11 @@ def test_the_databases_part_is_rehearsed_on_a_replica_and_costs_production_nothi
 
 
 def test_the_flip_keeps_to_the_budget_of_the_rehearsal(fresh_chain: Chain) -> None:
-    settings = throw_away(fresh_chain, fence=30_000)
+    settings = throw_away(fresh_chain, fence=30_000, catch_up=30_000)
     settings["notice"]["drain"] = 300
-    budget = direct.run(settings, "rehearse").answer["foretold"]["fence"]["budget_ms"]
-    assert budget < 10_000
+    foretold = direct.run(settings, "rehearse").answer["foretold"]
+    budget, catch_up = (foretold[part]["budget_ms"] for part in ("fence", "promotion"))
+    assert max(budget, catch_up) < 10_000
     command = direct.Command(settings, "apply", phase="flip")
     command.until("started", "drained")
     app = fresh_chain.app
@@ -137,7 +139,22 @@ def test_the_flip_keeps_to_the_budget_of_the_rehearsal(fresh_chain: Chain) -> No
     assert f"held it up): not within {int(budget)} ms" in late.problem["message"]
     assert world.writable(fresh_chain) == ["old-db1"]
 
-    done = direct.run(settings, "apply", phase="flip")
+    # What was written just before the fence does not arrive.
+    with Cut(fresh_chain, "old-db1") as cut:
+        there = cut.pillar(settings)
+        cut.hold(b"SET STATEMENT max_statement_time")
+        command = direct.Command(there, "apply", phase="flip")
+        assert cut.passed.wait(60)
+        with fresh_chain.new.root() as somebody:
+            somebody.query("LOCK TABLES site.writes WRITE")
+            fresh_chain.old.run("INSERT INTO site.writes VALUES (NULL, 1, 1, 1, 'old', SYSDATE(6))")
+            cut.release()
+            late = command.wait()
+        assert late.verdict == "aborted", late.problem
+        assert "new-db1: receiving everything up to " in late.problem["message"]
+        assert f"not within {int(catch_up)} ms" in late.problem["message"]
+        assert world.writable(fresh_chain) == ["old-db1"]
+        done = direct.run(there, "apply", phase="flip")
     assert done.verdict == "done", done.problem
     moved = direct.run(settings, "rehearse").problem["message"]
     assert "[rehearsal] old-db1: it refuses writes, so there is no flip to rehearse" in moved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,38 @@ from pymysql.err import OperationalError
 
 from tests.lab import direct, world
 from tests.lab.loopback import Chain
-from tests.lab.salt import SaltMaster
+from tests.lab.salt import COMMANDS, REPOSITORY, SaltMaster
 
 NOTICE = "This is a test site: edits are not saved."
+# The init system of a host that has none: a unit is a folder, and what it is are files there.
+UNITS = """
+    from pathlib import Path
+
+    def _unit(name):
+        return Path(__opts__["lab_units"], name)
+
+    def _is(word):
+        return lambda name, *more, **keywords: (_unit(name) / word).exists()
+
+    def _make(word, there):
+        def make(name, *more, **keywords):
+            (_unit(name) / word).touch() if there else (_unit(name) / word).unlink(missing_ok=True)
+            return True
+        return make
+
+    def available(name):
+        return _unit(name).is_dir()
+
+    status, enabled = _is("running"), _is("enabled")
+    start, stop = _make("running", True), _make("running", False)
+    enable, disable = _make("enabled", True), _make("enabled", False)
+
+    def disabled(name, **keywords):
+        return not enabled(name)
+
+    def offline():
+        return False
+"""
 
 
 class House:
@@ -125,6 +155,43 @@ def test_what_runs_on_one_side_alone_is_handed_over_by_file(
         assert ("new" in house.running()) is not held
 
 
+def test_what_runs_on_one_side_alone_is_handed_over_by_service(tmp_path: Path) -> None:
+    # Salt looks for modules in a folder of that name.
+    unit, modules = tmp_path / "units" / "mw-jobs", tmp_path / "modules"
+    for folder in (unit, modules):
+        folder.mkdir(parents=True)
+    (modules / "lab_units.py").write_text(textwrap.dedent(UNITS))
+    minion = {
+        "root_dir": str(tmp_path),
+        "module_dirs": [str(tmp_path)],
+        "lab_units": str(unit.parent),
+    }
+    minion["providers"] = {"service": "lab_units"}
+    (tmp_path / "minion").write_text(json.dumps(minion))
+
+    def applied(held: bool, *more: str) -> tuple[bool | None, set[str]]:
+        """How the state ended, and what the unit is then."""
+        singletons = {"jobs": {"node": "app1", "service": "mw-jobs"}}
+        told = {"saltext_migrate": {"singletons": singletons, "held": held}}
+        ran = subprocess.run(
+            [COMMANDS / "salt-call", "--local", "-c", tmp_path, "--out=json", "-l", "quiet"]
+            + [f"--file-root={REPOSITORY / 'salt'}", "state.apply", "migrate.host.singletons"]
+            + [f"pillar={json.dumps(told)}", *more],
+            capture_output=True,
+            text=True,
+        )
+        (state,) = json.loads(ran.stdout)["local"].values()
+        return state["result"], {path.name for path in unit.iterdir()}
+
+    for word in ("running", "enabled"):
+        (unit / word).touch()
+    assert applied(True, "test=True") == (None, {"running", "enabled"})
+    # Neither now nor after a reboot.
+    assert applied(True) == (True, set())
+    assert applied(True, "test=True") == (True, set())
+    assert applied(False) == (True, {"running", "enabled"})
+
+
 def test_they_are_held_on_the_new_side_while_people_test(
     house: House, salt_master: SaltMaster
 ) -> None:
@@ -139,13 +206,26 @@ def test_they_are_held_on_the_new_side_while_people_test(
 
 
 def test_singletons_go_with_the_site(
-    house: House, fresh_chain: Chain, salt_master: SaltMaster
+    house: House, salt_master: SaltMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Both sides are one host here, and the new one's cron ran already: so only the old one's half is seen.
     settings = house.pillar | {
         "singletons": {"jobs": {"node": "app1", "cron": str(house.crons["old"])}}
     }
     salt_master.set_pillar(settings)
+    # A flip that is taken back lets everything go on.
+    with monkeypatch.context() as patch:
+        patch.setenv(direct.DRILL, "fail-before:fence")
+        failed = salt_master.run("migrate.flip")
+    assert failed.rc == 1
+    assert "aborted" in failed.stdout
+    done_steps = {line.split()[2] for line in failed.stderr.splitlines() if "  done  " in line}
+    assert {"freeze.deploy", "freeze.databases", "singletons.old-app1"} <= done_steps
+    assert house.crons["old"].exists()
+    assert house.backup.exists()
+    assert not house.lock.exists()
+    assert not disabled(salt_master)
+
     done = salt_master.run("migrate.flip")
     assert done.rc == 0, done.stdout
     steps = [s["id"] for s in done.answer["report"]["runs"][0]["steps"]]
@@ -191,6 +271,7 @@ def test_who_could_write_all_the_same_and_a_stopped_replica_stop_the_test(
     fresh_chain: Chain, tmp_path: Path
 ) -> None:
     assert readers(fresh_chain.pillar() | {"test": {}}) == []
+    assert readers(fresh_chain.pillar(), "flip") == []
     fresh_chain.old.run("GRANT READ_ONLY ADMIN ON *.* TO app@'%'")
     fresh_chain.settle()
     fresh_chain["new-db2"].run("STOP SLAVE")
@@ -209,6 +290,7 @@ def test_who_could_write_all_the_same_and_a_stopped_replica_stop_the_test(
             assert archiver.poll() is None
             assert time.monotonic() < deadline
         assert [reader.partition("@")[0] for reader in warned] == ["app"]
+        assert readers(settings, "flip") == warned
     finally:
         archiver.kill()
         archiver.wait(10)
@@ -240,8 +322,11 @@ def test_the_announcement_says_when_how_and_what_not(house: House, salt_master: 
     ):
         assert words in text
     assert "{" not in text
+    copy = {"name": "docs-copy", "domains": ["docs-copy.example.org"]}
+    edge = {"token": "x", "services": {"docs": {"id": "x", "copy": copy}}}
+    tested = direct.run(house.pillar | {"edge": edge}, "announcement").answer
+    assert tested.index("docs-copy.example.org") < tested.index("127.0.0.23 docs.example.org")
+    assert "docs-copy" not in text
     house.pillar["test"]["announcement"]["template"] = "Soon: {when}"
     salt_master.set_pillar(house.pillar)
     assert salt_master.run("migrate.announcement").answer == "Soon: Sunday, 04:00 UTC"
-    assert readers(fresh_chain.pillar(), "flip") == []
-        assert readers(settings, "flip") == warned

@@ -24,6 +24,10 @@ class TwoSides:
     def __init__(self, folder: Path, days: dict[str, int] | None = None) -> None:
         self.ca = folder / "ca.pem"
         self.asked: list[tuple[str, str, str]] = []
+        # By which names the servers were asked to show themselves.
+        self.named: set[str | None] = set()
+        # The sides whose certificate another authority signed.
+        self.resigned: set[str] = set()
         self.posted: list[str] = []
         # By side and path; what is not here is the plain page.
         self.pages: dict[tuple[str, str], Answer | Callable[[], Answer]] = {}
@@ -35,6 +39,7 @@ class TwoSides:
         self.port = 0
         for side in SIDES:
             _certificate(folder, side, (days or {}).get(side, 90))
+            _certificate(folder, f"{side}-resigned", 90, signed_by="other")
             self._serve(side, folder)
 
     def __enter__(self) -> TwoSides:
@@ -93,8 +98,17 @@ class TwoSides:
 
         server = http.server.ThreadingHTTPServer((SIDES[side], self.port), Handler)
         self.port = server.server_port
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context, resigned = (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2))
         context.load_cert_chain(folder / f"{side}.pem", folder / f"{side}.key")
+        name = f"{side}-resigned"
+        resigned.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+
+        def shown(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+            site.named.add(name)
+            if side in site.resigned:
+                connection.context = resigned
+
+        context.sni_callback = shown
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self._servers.append(server)
@@ -118,15 +132,26 @@ def _authority(folder: Path) -> None:
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     _openssl("req", "-x509", *key, "-keyout", folder / "ca.key", "-out", folder / "ca.pem",
              "-days", "90", "-subj", "/CN=the lab's authority")  # fmt: skip
+    # Whom it trusts is trusted as well.
+    extensions = folder / "authority"
+    extensions.write_text("basicConstraints=critical,CA:true\n")
+    request = folder / "other.csr"
+    _openssl("req", *key, "-keyout", folder / "other.key", "-out", request, "-subj", "/CN=another")
+    _openssl("x509", "-req", "-in", request, "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key",
+             "-CAcreateserial", "-days", "90", "-extfile", extensions,
+             "-out", folder / "other.pem")  # fmt: skip
 
 
-def _certificate(folder: Path, side: str, days: int) -> None:
+def _certificate(folder: Path, side: str, days: int, signed_by: str = "ca") -> None:
     names = ",".join(f"DNS:{name}" for name in HOSTS)
     extensions = folder / "extensions"
     extensions.write_text(f"subjectAltName={names}\nbasicConstraints=CA:false\n")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     request = folder / f"{side}.csr"
     _openssl("req", *key, "-keyout", folder / f"{side}.key", "-out", request, "-subj", "/CN=site")
-    _openssl("x509", "-req", "-in", request, "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key",
+    certificate, authority = folder / f"{side}.pem", folder / f"{signed_by}.pem"
+    _openssl("x509", "-req", "-in", request, "-CA", authority, "-CAkey", folder / f"{signed_by}.key",
              "-CAcreateserial", "-days", days, "-extfile", extensions,
-             "-out", folder / f"{side}.pem")  # fmt: skip
+             "-out", certificate)  # fmt: skip
+    # The whole chain, as servers show it.
+    certificate.write_text(certificate.read_text() + authority.read_text())

@@ -5,11 +5,12 @@ use super::databases::{self, ANSWER, STATES};
 use crate::engine::{Graph, Role};
 use crate::outside::Outside;
 use crate::settings::{Deployment, NewMaster, Settings, Side};
-use crate::site::{States, Worker};
-use crate::steps::checks::{Check, Uncommitted};
+use crate::site::{States, Trees, Worker};
+use crate::steps::checks::{Check, FilesDiffer, Uncommitted};
 use crate::steps::{Applied, Obeyed, Obeys, TreesMoved};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The step that moves the files.
 const MOVED: &str = "deployment.files";
@@ -43,13 +44,17 @@ pub fn add(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outs
         after.push(id);
     }
     let uncommitted = Uncommitted { node: worker(&theirs, "deployment", ANSWER), paths: deployment.paths(Side::Old) };
-    let step = TreesMoved {
+    let trees = Rc::new(Trees {
         pushes: worker(&theirs, "deployment-push", READ),
         takes: worker(&ours, "deployment-take", READ),
         theirs: deployment.paths(Side::Old),
         ours: deployment.paths(Side::New),
         their_exclude: deployment.excluded(Side::Old),
         our_exclude: deployment.excluded(Side::New),
+    });
+    graph.add("check.files", Role::Check, Check(FilesDiffer(trees.clone()))).serves([MOVED]);
+    let step = TreesMoved {
+        trees,
         address: new.map_or(std::net::IpAddr::from([0, 0, 0, 0]), |node| node.private),
         port: deployment.port,
         limit_ms: deployment.limit,

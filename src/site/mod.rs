@@ -8,6 +8,7 @@ pub mod compare;
 mod configuration;
 pub mod page;
 mod states;
+mod trees;
 mod tripwire;
 mod urls;
 mod vhost;
@@ -15,6 +16,7 @@ mod worker;
 
 pub use configuration::{Text, live, rendered};
 pub use states::{Amiss, HostStates, States};
+pub use trees::{ABSENT, Hashes, Trees};
 pub use tripwire::{Counted, Crossing, MEMORY, ROOM, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
 pub use worker::{Standing, Work, Worker};

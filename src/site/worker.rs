@@ -127,6 +127,15 @@ impl Worker {
         Ok(said.lines().filter_map(tree).collect())
     }
 
+    /// Tells of one tree what its manifest holds: the hash and the size of every part of it, or the lines of some parts.
+    ///
+    /// # Errors
+    /// As [`Worker::certificate`].
+    pub async fn facts(&self, path: &str, exclude: &[String], parts: &str) -> Result<String> {
+        let told = format!("PATHS={} EXCLUDE={} PARTS='{parts}' ", quoted(path), quoted(&exclude.join("\n")));
+        self.run(&told, "manifest", "").await
+    }
+
     /// Counts, by git tree below some paths, the changes that nobody committed; nothing need be on the host for it.
     ///
     /// # Errors

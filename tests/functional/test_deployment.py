@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def master(home: Path) -> Iterator[SaltMaster]:
 
 
 def prepare(master: SaltMaster, *more: str) -> Ran:
-    return master.run(*ORCHESTRATE, *more, timeout=120)
+    return master.run(*ORCHESTRATE, *more, timeout=240)
 
 
 def state(ran: Ran) -> dict[str, Any]:
@@ -141,14 +142,46 @@ def test_another_run_brings_what_changed_and_what_only_a_hash_can_tell(
     here, there = home / "old" / "srv", home / "new" / "srv"
     (here / "later").write_text("later")
     (here / "nowhere").unlink()
+    (there / "top.sls").chmod(0o640)
+    (there / "only here").write_text("a-word-of-its-own-4711")
+    for number in range(25):
+        (here / f"z{number:02}").touch()
     # Of the same size and time: neither a listing nor rsync would see it.
     at = (there / "a name, with signs").stat()
     (there / "a name, with signs").write_text("y" * 100_000)
     os.utime(there / "a name, with signs", ns=(at.st_atime_ns, at.st_mtime_ns))
+    planned = prepare(master, "test=True")
+    names = (
+        f"{here} differs from {MINION}: a name, with signs (contents), later (only on {MINION}), "
+        f"nowhere (only on {NEW}), only here (only on {NEW}), the same (mode), top.sls (mode), "
+    )
+    assert names in str(state(planned)["comment"])
+    assert f"z13 (only on {MINION}) and 11 more" in str(state(planned)["comment"])
+    assert "a-word-of-its-own-4711" not in planned.stdout + planned.stderr
     ran = prepare(master)
     assert ran.rc == 0, ran.stdout + ran.stderr
     assert listing(there) == listing(here)
     assert set(state(ran)["changes"]) == {"deployment.files"}
+
+
+def test_what_does_not_become_alike_is_named(home: Path, master: SaltMaster) -> None:
+    busy, over = home / "new" / "srv" / "busy", threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.001):
+            busy.touch()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        ran = prepare(master)
+    finally:
+        over.set()
+        writer.join()
+        busy.unlink(missing_ok=True)
+    assert ran.rc == 1
+    differs = f"after two passes it differs from {MINION} in {home}/old/srv: busy (only on {NEW})"
+    assert differs in str(state(ran)["comment"])
 
 
 def test_nobody_else_may_write_while_files_come_in(home: Path, master: SaltMaster) -> None:

@@ -8,9 +8,11 @@
 #     carry.sh status JOB [WAIT]   how it stands; with WAIT, once it has ended or so many seconds are over
 #     carry.sh reset JOB           ends the worker, and forgets how it ended
 #     carry.sh result JOB          what it found
-#     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files
+#     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files; with $PARTS, see below
 set -uo pipefail
 umask 077
+# Two hosts sort alike.
+export LC_ALL=C
 cd "$(dirname "$0")"
 here=$PWD
 verb=${1:-} job=${2:-}
@@ -186,7 +188,8 @@ take() {
         "EXEC:rsync --server --daemon --config=$here/$job/rsyncd.conf ."
 }
 
-# What a copy must keep: kind, mode, owners, links, extended attributes, contents; times are rsync's own affair.
+# What a copy must keep, a line for each fact of each path: kind, mode, owners and link; contents; extended attributes. Times
+# are rsync's own affair.
 entries() {
     local skip=() pattern
     while IFS= read -r pattern; do
@@ -194,24 +197,56 @@ entries() {
     done < <(patterns)
     (
         cd "$1" || exit 0
-        find "$PWD" "${skip[@]}" -printf '%y %m %U:%G %l %P\n' | sort
-        find "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | sort -z | xargs -0r b3sum
-        find "$PWD" "${skip[@]}" ! -type l -print0 | sed -z "s,^$PWD,.," | sort -z | xargs -0r getfattr -hd -m- -- 2>/dev/null
-    )
+        find "$PWD" "${skip[@]}" -printf '%P\tnode\t%y %m %U:%G %l\n'
+        find "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | xargs -0r b3sum |
+            sed -E 's/^(\\?[0-9a-f]{64})  (.*)/\2\tcontents\t\1/'
+        find "$PWD" "${skip[@]}" ! -type l -print0 | sed -z "s,^$PWD,.," | xargs -0r getfattr -hd -m- -- 2>/dev/null |
+            sed -nE '/^# file: /{s,^# file: \.?/?,,;h;d}; /./{G;s/^(.*)\n(.*)$/\2\tattributes\t\1/;p}'
+    ) | sort
 }
 
 manifest() {
     local path list
-    list=$(mktemp)
+    list=$(mktemp -d)
     while IFS= read -r path; do
-        if [ -d "$path" ]; then
-            entries "$path" >"$list"
-            echo "tree=$(b3sum <"$list" | cut -c1-64) $(grep -cE '^[0-9a-f]{64}  ' "$list") $path"
-        else
+        if [ ! -d "$path" ]; then
             echo "tree=absent 0 $path"
+            continue
         fi
+        entries "$path" >"$list/all"
+        case ${PARTS:-} in
+        "") echo "tree=$(b3sum <"$list/all" | cut -c1-64) $(grep -c $'\tcontents\t' "$list/all") $path" ;;
+        all) parts "$list" ;;
+        *) numbered <"$list/all" | named "$PARTS" ;;
+        esac
     done <<<"$PATHS"
-    rm "$list"
+    rm -r "$list"
+}
+
+# Two sides find out what differs without telling each other everything: each cuts its manifest into parts, all facts of a
+# path in one, and tells the hash and the size of each; then the lines of those that differ.
+numbered() {
+    awk -F '\t' 'BEGIN { for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i }
+        { part = 0; for (i = 1; i <= length($1); i++) part = (part * 31 + code[substr($1, i, 1)]) % 1021; print part "\t" $0 }'
+}
+parts() {
+    mkdir "$1/parts"
+    numbered <"$1/all" | sort -s -n -k1,1 | awk -F '\t' -v folder="$1/parts/" '
+        folder $1 != file { close(file); file = folder $1 } { sub(/^[0-9]+\t/, ""); print >file }'
+    (cd "$1/parts" && paste -d ' ' <(stat -c 'part=%n %s' -- *) <(b3sum --no-names -- * | cut -c1-32))
+    rm -r "$1/parts"
+}
+# What an attribute holds is nobody's affair.
+named() {
+    local fact hash
+    awk -F '\t' -v parts="$1" 'BEGIN { split(parts, list, " "); for (i in list) wanted[list[i]] }
+        $1 in wanted { sub(/^[0-9]+\t/, "entry="); print }' |
+        while IFS= read -r fact; do
+            case $fact in
+            *$'\tattributes\t'*) hash=$(b3sum <<<"$fact") && echo "${fact%%$'\t'*}"$'\tattributes\t'"${hash:0:64}" ;;
+            *) echo "$fact" ;;
+            esac
+        done
 }
 
 work() {

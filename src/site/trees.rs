@@ -1,0 +1,210 @@
+//! Trees of files that two nodes shall both have, and how they differ: by a hash of each tree, and by name.
+//!
+//! Invariant: both sides' manifests are made by the same worker; what is in a file stays on its host, only hashes of it travel.
+
+use super::Worker;
+use crate::error::{Error, Result};
+use futures_util::future::try_join;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The hash of each tree, by its path on the old node.
+pub type Hashes = BTreeMap<String, String>;
+
+/// The word for a tree that a node has not.
+pub const ABSENT: &str = "absent";
+/// How many names stand in one sentence.
+const NAMED: usize = 20;
+/// How many bytes of a manifest a host tells at once, as one message takes them.
+const TOLD: u64 = 400_000;
+
+/// Trees of files, those of the old node and those of the new one in one order.
+pub struct Trees {
+    pub pushes: Worker,
+    pub takes: Worker,
+    pub theirs: Vec<String>,
+    pub ours: Vec<String>,
+    pub their_exclude: Vec<String>,
+    pub our_exclude: Vec<String>,
+}
+
+impl Trees {
+    /// Hashes the trees of the old node, and counts their files.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where it cannot read them.
+    pub async fn there(&self) -> Result<(Hashes, u64)> {
+        self.hashed(&self.pushes, &self.theirs, &self.their_exclude).await
+    }
+
+    /// Hashes those of the new node.
+    ///
+    /// # Errors
+    /// As [`Trees::there`].
+    pub async fn here(&self) -> Result<(Hashes, u64)> {
+        self.hashed(&self.takes, &self.ours, &self.our_exclude).await
+    }
+
+    async fn hashed(&self, node: &Worker, paths: &[String], exclude: &[String]) -> Result<(Hashes, u64)> {
+        let found = match node.manifest(paths, exclude).await {
+            // A node that is not there yet has nothing.
+            Err(Error::Remote { problem, .. }) if problem.starts_with("did not answer") => BTreeMap::new(),
+            found => found?,
+        };
+        let hash = |place: &String| found.get(place).map_or_else(|| ABSENT.to_owned(), |(hash, _)| hash.clone());
+        let files = found.values().map(|(_, files)| files).sum();
+        Ok((self.theirs.iter().zip(paths).map(|(name, place)| (name.clone(), hash(place))).collect(), files))
+    }
+
+    /// Says of each tree that both nodes have what differs in it, by its path on the old node: the first names, each with
+    /// what is other, as `top.sls (contents, mode)`, and how many more.
+    ///
+    /// # Errors
+    /// As [`Trees::there`].
+    pub async fn differences(&self) -> Result<BTreeMap<String, String>> {
+        let ((there, _), (here, _)) = try_join(self.there(), self.here()).await?;
+        let mut found = BTreeMap::new();
+        for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
+            let (one, other) = (&there[theirs], &here[theirs]);
+            if one == other || one == ABSENT || other == ABSENT {
+                continue;
+            }
+            let difference = self.difference(theirs, ours).await?;
+            if !difference.is_empty() {
+                found.insert(theirs.clone(), difference);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds the parts that differ, and then what in them: neither side tells everything.
+    async fn difference(&self, theirs: &str, ours: &str) -> Result<String> {
+        let there = async |parts: &str| self.pushes.facts(theirs, &self.their_exclude, parts).await;
+        let here = async |parts: &str| self.takes.facts(ours, &self.our_exclude, parts).await;
+        let (one, other) = try_join(there("all"), here("all")).await?;
+        let (asked, all) = differing(&parts(&one), &parts(&other));
+        if asked.is_empty() {
+            return Ok(String::new());
+        }
+        let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let (one, other) = try_join(there(&asked), here(&asked)).await?;
+        Ok(told(&differ(&entries(&one), &entries(&other), [&self.pushes.host, &self.takes.host]), all))
+    }
+}
+
+/// The hash and the size of each part of a manifest, by number.
+type Parts<'a> = BTreeMap<u32, (&'a str, u64)>;
+/// The facts of each path, by their kind.
+type Entries<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>>;
+
+fn parts(said: &str) -> Parts<'_> {
+    let part = |line: &'_ str| -> Option<(u32, u64)> {
+        let mut words = line.strip_prefix("part=")?.split(' ');
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    let hash = |line| str::rsplit(line, ' ').next().unwrap_or_default();
+    said.lines().filter_map(|line| part(line).map(|(number, size)| (number, (hash(line), size)))).collect()
+}
+
+/// Names the parts that differ, as many as fit into an answer; and whether these are all.
+fn differing(one: &Parts<'_>, other: &Parts<'_>) -> (Vec<u32>, bool) {
+    let numbers: BTreeSet<u32> = one.keys().chain(other.keys()).copied().collect();
+    let size = |parts: &Parts<'_>, number: u32| parts.get(&number).map_or(0, |(_, size)| *size);
+    let (mut asked, mut left, mut all) = (Vec::new(), TOLD, true);
+    for number in numbers.into_iter().filter(|number| one.get(number) != other.get(number)) {
+        match left.checked_sub(size(one, number).max(size(other, number))) {
+            Some(less) => {
+                left = less;
+                asked.push(number);
+            }
+            None => all = false,
+        }
+    }
+    (asked, all)
+}
+
+fn entries(said: &str) -> Entries<'_> {
+    let mut entries = Entries::new();
+    for line in said.lines().filter_map(|line| line.strip_prefix("entry=")) {
+        let mut words = line.splitn(3, '\t');
+        let (Some(path), Some(kind), Some(fact)) = (words.next(), words.next(), words.next()) else { continue };
+        entries.entry(path).or_default().entry(kind).or_default().push(fact);
+    }
+    entries
+}
+
+/// Says of each path that is not the same on two hosts what is other.
+fn differ(one: &Entries<'_>, other: &Entries<'_>, hosts: [&str; 2]) -> Vec<String> {
+    let paths: BTreeSet<&str> = one.keys().chain(other.keys()).copied().collect();
+    let how = |path: &str| match (one.get(path), other.get(path)) {
+        (Some(one), Some(other)) => changed(one, other).join(", "),
+        (Some(_), None) => format!("only on {}", hosts[0]),
+        _ => format!("only on {}", hosts[1]),
+    };
+    let named = paths.into_iter().map(|path| (if path.is_empty() { "." } else { path }, how(path)));
+    named.filter(|(_, how)| !how.is_empty()).map(|(path, how)| format!("{path} ({how})")).collect()
+}
+
+fn changed(one: &BTreeMap<&str, Vec<&str>>, other: &BTreeMap<&str, Vec<&str>>) -> Vec<&'static str> {
+    let node = |facts: &BTreeMap<&str, Vec<&str>>| {
+        let words = facts.get("node").and_then(|node| node.first()).copied().unwrap_or_default();
+        let mut words = words.splitn(4, ' ').map(str::to_owned);
+        std::array::from_fn::<_, 4, _>(|_| words.next().unwrap_or_default())
+    };
+    let (ours, theirs) = (node(one), node(other));
+    if ours[0] != theirs[0] {
+        return vec!["kind"];
+    }
+    let mut found: Vec<&'static str> = Vec::new();
+    found.extend((one.get("contents") != other.get("contents")).then_some("contents"));
+    let rest = ["mode", "owner", "link"].into_iter().enumerate();
+    found.extend(rest.filter(|(at, _)| ours[at + 1] != theirs[at + 1]).map(|(_, word)| word));
+    found.extend((one.get("attributes") != other.get("attributes")).then_some("attributes"));
+    found
+}
+
+/// Writes the first names, and how many more there are; where not all could be told, at least one more.
+fn told(names: &[String], all: bool) -> String {
+    let (first, more) = (names[..names.len().min(NAMED)].join(", "), names.len().saturating_sub(NAMED));
+    match (more, all) {
+        (0, true) => first,
+        (more, true) => format!("{first} and {more} more"),
+        (more, false) => format!("{first} and at least {} more", more + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_with_what_is_other_and_what_is_alike_is_not() {
+        let one = "entry=\tnode\td 755 0:0 \nentry=a\tnode\tf 644 0:0 \nentry=a\tcontents\t11\nentry=b\tnode\tl 777 0:0 x y\n\
+                   entry=c\tnode\tf 600 0:0 \nentry=c\tcontents\t22\nentry=c\tattributes\t33\nentry=d\tnode\td 755 0:0 \n\
+                   entry=e\tnode\tf 644 0:0 ";
+        let other = "entry=\tnode\td 755 0:0 \nentry=a\tnode\tf 644 0:0 \nentry=a\tcontents\t12\nentry=b\tnode\tl 777 0:0 x z\n\
+                     entry=c\tnode\tf 644 1:0 \nentry=c\tcontents\t22\nentry=d\tnode\tf 644 0:0 \nentry=f\tnode\tf 644 0:0 ";
+        assert_eq!(
+            differ(&entries(one), &entries(other), ["old", "new"]),
+            [
+                "a (contents)",
+                "b (link)",
+                "c (mode, owner, attributes)",
+                "d (kind)",
+                "e (only on old)",
+                "f (only on new)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_sentence_ends_after_some_names_and_a_host_tells_no_more_than_a_message_takes() {
+        let names: Vec<String> = (0..25).map(|number| format!("n{number}")).collect();
+        assert_eq!(told(&names[..2], true), "n0, n1");
+        assert!(told(&names, true).ends_with("n19 and 5 more"));
+        assert!(told(&names, false).ends_with("n19 and at least 6 more"));
+        let said = |word: &str| format!("part=1 200000 {word}\npart=2 9 same\npart=3 300000 {word}\npart=4 9 {word}\n");
+        let (one, other) = (said("a"), said("b"));
+        assert_eq!(differing(&parts(&one), &parts(&other)), (vec![1, 4], false));
+        assert_eq!(differing(&parts(&one), &parts(&one)), (Vec::new(), true));
+    }
+}

@@ -88,6 +88,9 @@ impl Builder<'_> {
 
     fn check(&mut self, servers: &Servers, from: &Rc<Server>) {
         let new = servers.all().iter().filter(|server| server.side == Side::New);
+        let verified = self.settings.databases.tls.is_some();
+        let certified = |node: &str| self.seeding.options(node).keys().any(|name| name.replace('-', "_") == "ssl_cert");
+        let uncertified = new.clone().map(|server| server.node.clone()).filter(|node| verified && !certified(node));
         let ids = new.clone().map(|server| (server.node.clone(), self.seeding.server_id(&server.node, server.address)));
         let copyable = Copyable {
             old: servers.all().iter().filter(|server| server.side == Side::Old).cloned().collect(),
@@ -99,6 +102,7 @@ impl Builder<'_> {
             seconds: self.settings.notice.host_seconds,
             megabytes_per_second: self.seeding.megabytes_per_second,
             ids: ids.collect(),
+            uncertified: uncertified.collect(),
             soak_hours: self.settings.databases.soak_hours,
         };
         let seeds: Vec<String> = new.map(|server| format!("seed.{}", server.name)).collect();

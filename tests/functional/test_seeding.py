@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.authority import Authority
 from tests.lab.newside import NEW, NewSide, minions
 from tests.lab.salt import Ran, SaltMaster
 from tests.lab.writer import Writer, judge
@@ -23,7 +24,8 @@ ORCHESTRATE = ("state.orchestrate", "migrate.prepare")
 
 @pytest.fixture(scope="module")
 def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSide]:
-    with NewSide(tmp_path_factory.mktemp("newside")) as running:
+    home = tmp_path_factory.mktemp("newside")
+    with NewSide(home, authority=Authority(home / "ca")) as running:
         # Enough that a copy takes its time.
         running.old.run(
             "CREATE TABLE site.blobs (id INT PRIMARY KEY, data LONGBLOB);"
@@ -68,6 +70,10 @@ def stands(side: NewSide) -> None:
         assert server.value("SELECT @@global.log_slave_updates") == 1
         status = server.run("SHOW SLAVE STATUS")[0]
         assert (status["Slave_IO_Running"], status["Slave_SQL_Running"]) == ("Yes", "Yes")
+        assert (status["Master_SSL_Allowed"], status["Master_SSL_Verify_Server_Cert"]) == (
+            "Yes",
+            "Yes",
+        )
         source = "old-db1" if name == "relay" else "relay"
         assert status["Master_Host"] == side[source].address
         # What anybody but old db1 ever logged would be a transaction that only one server has.
@@ -108,7 +114,9 @@ def test_what_makes_a_copy_unsafe_is_found_all_at_once_and_refuses_it(
     side: NewSide, master: SaltMaster
 ) -> None:
     pillar = side.pillar()
-    pillar["prepare"]["databases"]["servers"]["db2"]["server_id"] = side["old-db2"].server_id
+    particular = pillar["prepare"]["databases"]["servers"]
+    particular["db2"]["server_id"] = side["old-db2"].server_id
+    del particular["relay"]["options"]["ssl_cert"]
     master.set_pillar(pillar)
     side.old.run(
         "SET GLOBAL binlog_expire_logs_seconds=600; CREATE TABLE site.old (id INT) ENGINE=MyISAM"
@@ -122,6 +130,8 @@ def test_what_makes_a_copy_unsafe_is_found_all_at_once_and_refuses_it(
         "1 tables of MyISAM, for example site.old",
         "also that of old-db2",
         "migrate:prepare:databases:servers:db2:server_id gives it another",
+        "wants verified connections, and its options name no ssl_cert",
+        "name them in migrate:prepare:databases:servers:relay:options",
     ):
         assert words in told(ran)
     assert not side.seed_folder.exists()

@@ -15,13 +15,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.lab.authority import Authority
 from tests.lab.kinds import MySQL
-from tests.lab.loopback import _SEED, Chain
+from tests.lab.loopback import _SEED, ADDRESSES, Chain
 from tests.lab.mariadb import MariaDB, ServerFailed
 from tests.lab.salt import SaltMaster
 
+OLD = ("old-db1", "old-db2")
 NEW = ("relay", "new-db1", "new-db2")
 HOSTS = ("old-db1", *NEW)
+
+
+def _shown(authority: Authority, name: str) -> dict[str, str]:
+    """Returns the settings by which a server shows a certificate."""
+    certificate, key = authority.sign(name, ADDRESSES[name])
+    return {
+        "ssl_ca": str(authority.certificate),
+        "ssl_cert": str(certificate),
+        "ssl_key": str(key),
+    }
 
 
 class Detached(MariaDB):
@@ -73,9 +85,14 @@ class NewSide(Chain):
         state: Path,
         options: dict[str, dict[str, str]] | None = None,
         kind: type[MariaDB] = MariaDB,
+        authority: Authority | None = None,
     ) -> None:
+        """Takes what a chain takes; with an authority, accounts want TLS that is verified by it."""
+        self._tls = {name: _shown(authority, name) for name in ADDRESSES if authority}
+        options = {name: self._tls.get(name, {}) for name in OLD} | (options or {})
         super().__init__(state, options=options, kinds=kind)
         self.kind = kind
+        self.ca = authority.certificate if authority else None
         fresh_kind = DetachedMySQL if kind is MySQL else Detached
         for name in NEW:
             old = self.servers[name]
@@ -105,8 +122,10 @@ class NewSide(Chain):
                 if name == "old-db2":
                     del found["minion"]
         # One machine: each server has its own address, which a real host need not name.
-        particular = {
-            name.removeprefix("new-"): {"options": {"bind_address": self.servers[name].address}}
+        particular: dict[str, dict[str, Any]] = {
+            name.removeprefix("new-"): {
+                "options": {"bind_address": self.servers[name].address} | self._tls.get(name, {})
+            }
             for name in NEW
         }
         pillar["prepare"] = {
@@ -173,6 +192,9 @@ class NewSide(Chain):
             server.wait_ready()
         self.old.run(_SEED)
         self._accounts()
+        if self.ca:
+            for account in (self.admin, self.marker, self.replication):
+                self.old.run(f"ALTER USER '{account.user}'@'%' REQUIRE SSL")
         self.replicate(self["old-db2"], self.old)
 
 

@@ -24,6 +24,8 @@ pub struct Copyable {
     pub megabytes_per_second: u64,
     /// By new server: the `server_id` that it is given.
     pub ids: BTreeMap<String, u32>,
+    /// The new servers that are told of no certificate, where connections are to be verified.
+    pub uncertified: Vec<String>,
     /// For how long both sides must keep their binlogs after the flip.
     pub soak_hours: u64,
 }
@@ -73,6 +75,15 @@ impl Topic for Copyable {
                 }
                 Err(error) => notes.block(&server.name, error.to_string(), "start the server, or open the way to it"),
             }
+        }
+        for node in &self.uncertified {
+            notes.doubt(
+                &format!("new-{node}"),
+                "migrate:databases:tls wants verified connections, and its options name no ssl_cert: nobody could connect to it",
+                format!(
+                    "bring a certificate and its key to the host, and name them in migrate:prepare:databases:servers:{node}:options"
+                ),
+            );
         }
         for (node, id) in &self.ids {
             let name = format!("new-{node}");

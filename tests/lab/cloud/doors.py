@@ -5,7 +5,7 @@
     DELETE /_door            forgets both
 
 Effects: `answer` with `status` (and `headers`) instead of the service; `lose-reply` lets the service
-act, and answers 502; `slow` waits `seconds` first.
+act, and answers 502; `slow` waits `seconds` first; `revoke` takes the request's token for dead, from then on.
 `times` says how often; without it, until it is taken away. `skip` lets some pass first.
 """
 
@@ -29,16 +29,24 @@ class Door:
         self._service = service
         self._faults: list[dict[str, Any]] = []
         self._requests: list[dict[str, Any]] = []
+        self._dead: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path.startswith("/_door"):
             return self._control(method, path, environ, start_response)
+        token = environ.get("HTTP_X_AUTH_TOKEN", "")
         entry = {"method": method, "path": path, "query": environ.get("QUERY_STRING", "")}
         with self._lock:
             self._requests.append(entry)
             fault = self._fault(method, path)
+            if fault and fault["effect"] == "revoke":
+                self._dead.add(token)
+            dead = token in self._dead
+        if dead:
+            entry["status"] = 401
+            return _answer(start_response, 401, {"error": {"message": "ordered"}}, {})
         if fault and fault["effect"] == "answer":
             entry["status"] = fault["status"]
             return _answer(start_response, fault["status"], {"error": {"message": "ordered"}},
@@ -77,7 +85,7 @@ class Door:
                 length = int(environ.get("CONTENT_LENGTH") or 0)
                 self._faults = json.loads(environ["wsgi.input"].read(length))
             elif method == "DELETE":
-                self._faults, self._requests = [], []
+                self._faults, self._requests, self._dead = [], [], set()
             return _answer(start_response, 200, self._requests, {})
 
 

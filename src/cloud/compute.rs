@@ -91,6 +91,8 @@ pub struct Limits {
     pub cores: Limit,
     pub ram: Limit,
     pub server_groups: Limit,
+    /// Of one group.
+    pub server_group_members: Option<u64>,
     pub key_pairs: Option<u64>,
 }
 
@@ -144,6 +146,7 @@ impl Cloud {
             cores: limit("totalCoresUsed", "maxTotalCores"),
             ram: limit("totalRAMUsed", "maxTotalRAMSize"),
             server_groups: limit("totalServerGroupsUsed", "maxServerGroups"),
+            server_group_members: most("maxServerGroupMembers"),
             key_pairs: most("maxTotalKeypairs"),
         })
     }

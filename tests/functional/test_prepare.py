@@ -189,6 +189,23 @@ def too_little_ram(site: Site) -> str:
     return "fleet ram (MiB)"
 
 
+def no_group_of_servers(site: Site) -> str:
+    site.prepare["apart"] = {"databases": ["db1", "db2"]}
+    site.cloud.quota(server_groups=0)
+    return "fleet server_groups"
+
+
+def too_few_in_a_group(site: Site) -> str:
+    site.prepare["apart"] = {"databases": ["db1", "db2"]}
+    site.cloud.quota(server_group_members=1)
+    return "fleet server_group_members"
+
+
+def no_room_for_a_key(site: Site) -> str:
+    site.cloud.quota(key_pairs=0)
+    return "keys key_pairs"
+
+
 def no_image(site: Site) -> str:
     site.prepare["servers"]["db2"]["image"] = "debian-99"
     return "fleet db2"
@@ -263,7 +280,8 @@ def no_key(site: Site) -> str:
 
 @pytest.mark.parametrize(
     "obstacle",
-    [too_few_instances, too_few_cores, too_little_ram, no_image, no_flavor, pinned_flavor_missing,
+    [too_few_instances, too_few_cores, too_little_ram, no_group_of_servers, too_few_in_a_group,
+     no_room_for_a_key, no_image, no_flavor, pinned_flavor_missing,
      no_zone, no_network, outside_the_subnet, the_gateway, address_taken, ports_used_up,
      their_security_group, no_security_group, their_key, no_key],
     ids=lambda obstacle: obstacle.__name__,

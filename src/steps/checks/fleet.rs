@@ -1,7 +1,7 @@
 //! Whether every server gets a flavor and an image, every volume its type, and all of them fit into the project.
 
 use super::{Notes, Topic};
-use crate::cloud::{Condition, Limit, Status, Volume};
+use crate::cloud::{Condition, Server, Status, Volume};
 use crate::error::{Error, Result};
 use crate::event::Finding;
 use crate::settings::{Wanted, WantedVolume};
@@ -36,7 +36,7 @@ impl Topic for FleetFits {
             match ours.first() {
                 None => self.new_server(&mut notes, node, wanted, &mut sum).await?,
                 Some(server) => {
-                    self.standing_server(&mut notes, node, wanted, &server.flavor).await?;
+                    self.standing_server(&mut notes, node, wanted, server).await?;
                     if server.status == Status::Error {
                         let fault = server.fault.clone().unwrap_or_else(|| "no reason is given".into());
                         notes.warn(node, format!("its server is in error: {fault}"), "it is made again by the run");
@@ -59,22 +59,14 @@ impl Topic for FleetFits {
                 ("cores", sum.vcpus, limits.cores),
                 ("ram (MiB)", sum.ram, limits.ram),
             ] {
-                within(&mut notes, what, asked, limit);
+                notes.within(what, asked, limit.used, limit.most);
             }
         }
+        self.apart(&mut notes, &servers).await?;
         if project.prepare.servers.values().any(|wanted| !wanted.volumes.is_empty()) {
             self.volumes(&mut notes).await?;
         }
         Ok(notes.findings)
-    }
-}
-
-fn within(notes: &mut Notes, what: &str, asked: u64, limit: Limit) {
-    if let Some(most) = limit.most
-        && limit.used + asked > most
-    {
-        let found = format!("the project may have {most}, has {}, and {asked} more are asked for", limit.used);
-        notes.block(what, found, format!("have the quota raised by {}", limit.used + asked - most));
     }
 }
 
@@ -124,11 +116,14 @@ impl FleetFits {
         Ok(())
     }
 
-    async fn standing_server(&self, notes: &mut Notes, node: &str, wanted: &Wanted, id: &str) -> Result<()> {
-        let flavors = self.0.cloud.flavors().await?;
-        let image = self.0.image(node, wanted).await.ok();
-        let matched = self.0.flavor(wanted, image.as_ref()).await?;
-        let has = flavors.iter().find(|flavor| flavor.id == id).map_or(id, |flavor| flavor.name.as_str());
+    /// Says how a server of ours that is there differs from what it would be today.
+    async fn standing_server(&self, notes: &mut Notes, node: &str, wanted: &Wanted, server: &Server) -> Result<()> {
+        let project = &self.0;
+        let flavors = project.cloud.flavors().await?;
+        let image = project.image(node, wanted).await.ok();
+        let matched = project.flavor(wanted, image.as_ref()).await?;
+        let flavor = flavors.iter().find(|flavor| flavor.id == server.flavor);
+        let has = flavor.map_or(server.flavor.as_str(), |flavor| flavor.name.as_str());
         if matched.chosen().is_some_and(|chosen| chosen.flavor != has) {
             let now = matched.chosen().map(|chosen| chosen.flavor.as_str()).unwrap_or_default();
             let found = format!("its server is there with the flavor {has}, and would get {now} today");
@@ -137,6 +132,35 @@ impl FleetFits {
                 found,
                 "resize it, or delete it to have it made anew; a server that is there is never changed",
             );
+        }
+        Ok(())
+    }
+
+    /// Looks at the groups of servers that are kept apart, and at how many each may hold.
+    async fn apart(&self, notes: &mut Notes, servers: &[Server]) -> Result<()> {
+        let project = &self.0;
+        let misses = |nodes: &Vec<String>| nodes.iter().any(|node| project.ours(node, servers).is_empty());
+        let growing: Vec<(&String, u64)> = project
+            .prepare
+            .apart
+            .iter()
+            .filter(|(_, nodes)| misses(nodes))
+            .map(|(name, nodes)| (name, nodes.len() as u64))
+            .collect();
+        if growing.is_empty() {
+            return Ok(());
+        }
+        let (groups, limits) = (project.cloud.server_groups().await?, project.cloud.limits().await?);
+        let there = |name: &str| groups.iter().any(|group| group.name == project.mark(name).name());
+        let new = growing.iter().filter(|(name, _)| !there(name)).count() as u64;
+        notes.within("server_groups", new, limits.server_groups.used, limits.server_groups.most);
+        for (name, members) in growing {
+            if let Some(most) = limits.server_group_members.filter(|most| members > *most) {
+                let found = format!("a group of servers may have {most}, and {members} are to be kept apart in {name}");
+                let mend =
+                    "have the quota server_group_members raised, or make two groups of it in migrate:prepare:apart";
+                notes.block("server_group_members", found, mend);
+            }
         }
         Ok(())
     }
@@ -184,7 +208,7 @@ impl FleetFits {
         let quotas = if sums.is_empty() { BTreeMap::new() } else { cloud.volume_quotas().await? };
         for (what, asked) in sums {
             if let Some(quota) = quotas.get(&what) {
-                within(notes, &what, asked, Limit { used: quota.used, most: quota.most });
+                notes.within(&what, asked, quota.used, quota.most);
             }
         }
         if let Some(most) =

@@ -21,6 +21,11 @@ impl Topic for KeysFree {
                 notes.block(name, "the cloud has another key under this name", mend);
             }
         }
+        let there = |name: &&String| pairs.iter().any(|pair| pair.name == **name);
+        let new = project.prepare.key_pairs.keys().filter(|name| !there(name)).count() as u64;
+        if new > 0 {
+            notes.within("key_pairs", new, pairs.len() as u64, project.cloud.limits().await?.key_pairs);
+        }
         for (node, wanted) in &project.prepare.servers {
             let Some(name) = &wanted.key_pair else { continue };
             if !project.prepare.key_pairs.contains_key(name) && !pairs.iter().any(|pair| pair.name == *name) {

@@ -131,6 +131,17 @@ impl Notes {
         self.note(subject, found.into(), mend.into(), false, false);
     }
 
+    /// Blocks where a limit leaves no room for what is asked for.
+    fn within(&mut self, what: &str, asked: u64, used: u64, most: Option<u64>) {
+        if let Some(most) = most
+            && asked > 0
+            && used + asked > most
+        {
+            let found = format!("the project may have {most}, has {used}, and {asked} more are asked for");
+            self.block(what, found, format!("have the quota raised by {}", used + asked - most));
+        }
+    }
+
     fn note(&mut self, subject: &str, found: String, mend: String, blocking: bool, forceable: bool) {
         let digest = Sha256::digest(found.as_bytes());
         let id = format!("{}/{subject}/{:02x}{:02x}", self.topic, digest[0], digest[1]);

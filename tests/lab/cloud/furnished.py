@@ -20,7 +20,8 @@ FLAVORS = {
 CIDR = {"old": "10.70.0.0/24", "new": "10.80.0.0/24"}
 # Of volumes.
 TYPE = "fast"
-QUOTA = {"instances": 100, "cores": 400, "ram": 1_000_000}
+QUOTA = {"instances": 100, "cores": 400, "ram": 1_000_000, "server_groups": 10,
+         "server_group_members": 10, "key_pairs": 100}  # fmt: skip
 
 
 class Furnished:

@@ -251,8 +251,8 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
     }
 }
 
-/// Finds a free address, with the same last part as the old one's where that is free.
-fn free(old: Option<IpAddr>, subnets: &[Subnet], taken: &mut BTreeSet<IpAddr>) -> Option<IpAddr> {
+/// Finds an address of the pools that is not taken, with the same last part as another's where that is free; it is taken then.
+pub fn free(old: Option<IpAddr>, subnets: &[Subnet], taken: &mut BTreeSet<IpAddr>) -> Option<IpAddr> {
     for subnet in subnets {
         for (first, last) in &subnet.pools {
             let (IpAddr::V4(first), IpAddr::V4(last)) = (first, last) else { continue };

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.lab import direct
+from tests.lab.cloud.account import Refused
 from tests.lab.cloud.building import KEY, Site
 from tests.lab.cloud.configuration import PASSWORD
 from tests.lab.cloud.furnished import Furnished
@@ -292,6 +293,44 @@ def test_an_obstacle_is_found_before_anything_is_made(site: Site, obstacle: Any)
     found = site.findings()
     assert list(found) == [expected], found
     assert site.cloud.plane.writes() == []
+
+
+def test_a_full_network_is_said_and_an_address_that_others_have_is_named_at_its_step(
+    site: Site,
+) -> None:
+    new, admin = site.cloud.new, site.cloud.admin
+    full = new.post("network", "/networks", {"network": {"name": "full-net"}})["network"]["id"]
+    subnet = {"network_id": full, "cidr": "10.81.0.0/29", "ip_version": 4}
+    new.post("network", "/subnets", {"subnet": subnet})
+    site.prepare["network"] = "full-net"
+    for number, node in enumerate(site.addresses):
+        site.pillar["nodes"]["new"][node]["private"] = f"10.81.0.{number + 2}"
+    theirs = []
+    try:
+        for _ in range(5):
+            new.post("network", "/ports", {"port": {"network_id": full}})
+        with pytest.raises(Refused, match="No more IP addresses"):
+            new.post("network", "/ports", {"port": {"network_id": full}})
+        found = site.findings()
+        assert set(found) == {f"network {node}" for node in site.addresses}
+        for words in found.values():
+            assert "is taken by the port" in words
+            assert "full-net is full: no address of its pools is free" in words
+        # Ports of others are not shown to the project: the network service knows of them.
+        new.sweep()
+        fixed = [{"ip_address": "10.81.0.3"}]
+        body = {"port": {"network_id": full, "fixed_ips": fixed}}
+        theirs.append(admin.post("network", "/ports", body)["port"]["id"])
+        assert site.findings() == {}
+        done = site.apply()
+        assert done.verdict == "stopped", done.problem
+        assert "POST network/ports for db2 with 10.81.0.3: 409" in done.problem["message"]
+        assert standing(site) <= left(done)
+    finally:
+        new.sweep()
+        for port in theirs:
+            admin.call("DELETE", "network", f"/ports/{port}")
+        new.call("DELETE", "network", f"/networks/{full}")
 
 
 def test_what_cannot_even_be_planned_is_said_and_nothing_is_made(site: Site) -> None:

@@ -1,10 +1,12 @@
 //! Whether the network has the addresses that are asked for, and nothing of somebody else's stands in the way.
 
 use super::{Notes, Topic};
+use crate::cloud::inventory::free;
 use crate::cloud::{Network, Port, Subnet};
 use crate::error::{Error, Result};
 use crate::event::Finding;
 use crate::steps::cloud::Project;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -24,11 +26,14 @@ impl Topic for NetworkReady {
             Err(other) => return Err(other),
         };
         let (ports, subnets) = (project.cloud.ports().await?, project.cloud.subnets().await?);
-        let subnets: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.network == network.id).collect();
+        let subnets: Vec<Subnet> = subnets.iter().filter(|subnet| subnet.network == network.id).cloned().collect();
+        let of_ports = ports.iter().filter(|port| port.network == network.id).flat_map(|port| port.addresses.clone());
+        let taken = of_ports.chain(project.nodes.values().map(|node| node.private)).collect();
+        let mut ground = Ground { network: &network, subnets: &subnets, ports: &ports, taken };
         let mut new_ports = 0;
         for node in project.prepare.servers.keys() {
             let Some(address) = project.nodes.get(node).map(|node| node.private) else { continue };
-            if !self.address(&mut notes, node, address, &network, &subnets, &ports) {
+            if !self.address(&mut notes, node, address, &mut ground) {
                 new_ports += 1;
             }
         }
@@ -36,28 +41,25 @@ impl Topic for NetworkReady {
         let quotas = project.cloud.network_quotas().await?;
         for (what, asked) in [("port", new_ports), ("security_group", new_groups), ("security_group_rule", new_rules)] {
             let Some(usage) = quotas.get(what) else { continue };
-            if let Some(most) = usage.most
-                && usage.used + asked > most
-            {
-                let found = format!("the project may have {most}, has {}, and {asked} more are asked for", usage.used);
-                notes.block(what, found, format!("have the quota raised by {}", usage.used + asked - most));
-            }
+            notes.within(what, asked, usage.used, usage.most);
         }
         Ok(notes.findings)
     }
 }
 
+/// What the project sees of its network.
+struct Ground<'a> {
+    network: &'a Network,
+    subnets: &'a [Subnet],
+    ports: &'a [Port],
+    /// Addresses of ports, and of nodes of the pillar.
+    taken: BTreeSet<IpAddr>,
+}
+
 impl NetworkReady {
     /// Looks whether a node can have its address; returns whether its port is there already.
-    fn address(
-        &self,
-        notes: &mut Notes,
-        node: &str,
-        address: IpAddr,
-        network: &Network,
-        subnets: &[&Subnet],
-        ports: &[Port],
-    ) -> bool {
+    fn address(&self, notes: &mut Notes, node: &str, address: IpAddr, ground: &mut Ground<'_>) -> bool {
+        let Ground { network, subnets, ports, taken } = ground;
         let mark = self.0.mark(node);
         let pillar = format!("correct migrate:nodes:new:{node}:private");
         if !subnets.iter().any(|subnet| subnet.has(address)) {
@@ -68,12 +70,19 @@ impl NetworkReady {
         if subnets.iter().any(|subnet| subnet.gateway == Some(address)) {
             notes.block(node, format!("{address} is the gateway of {}", network.name), pillar.clone());
         }
-        let taken =
+        let theirs =
             |port: &&Port| port.network == network.id && port.addresses.contains(&address) && !mark.is_on_port(port);
-        if let Some(port) = ports.iter().find(taken) {
+        if let Some(port) = ports.iter().find(theirs) {
             let found =
                 format!("{address} is taken by the port {} ({:?}) of device {:?}", port.id, port.name, port.device);
-            notes.block(node, found, format!("{pillar}, or free the address"));
+            match free(Some(address), subnets, taken) {
+                Some(other) => notes.block(node, found, format!("{pillar} ({other} seems free), or free the address")),
+                None if address.is_ipv4() => {
+                    let full = format!("{found}, and {} is full: no address of its pools is free", network.name);
+                    notes.block(node, full, "free addresses, or name a larger network in migrate:prepare:network");
+                }
+                None => notes.block(node, found, format!("{pillar}, or free the address")),
+            }
         }
         match ports.iter().find(|port| mark.is_on_port(port)) {
             Some(port) if port.addresses.first() != Some(&address) => {

@@ -1,7 +1,7 @@
 //! Whether a server's port is there: its address is known before anything boots.
 
 use super::{Project, STAYS};
-use crate::cloud::{Answer, NewPort, Port};
+use crate::cloud::{Answer, NewPort, Port, Refusal};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
@@ -61,7 +61,9 @@ impl Project {
     ) -> Answer<String> {
         let description = self.mark(node).description();
         let port = NewPort { name: node, description: &description, network, address, security_groups: groups };
-        self.cloud.create_port(permit, &port).await
+        let named =
+            |refusal: Refusal| Refusal { what: format!("{} for {node} with {address}", refusal.what), ..refusal };
+        self.cloud.create_port(permit, &port).await.map_err(named)
     }
 
     /// Takes a port for a server, one that no request has named yet: its id is what fences off a request of a dead run, or

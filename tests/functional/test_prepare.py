@@ -483,12 +483,26 @@ def test_a_server_that_came_out_in_error_is_made_again(site: Site) -> None:
 
 def test_a_server_that_is_there_is_never_changed_and_how_it_differs_is_said(site: Site) -> None:
     assert site.apply().verdict == "done"
+    new = site.cloud.new
+    image = site.cloud.add_image("debian-13")
+    groups = {g["name"]: g["id"] for g in new.get("network", "/security-groups")["security_groups"]}
+    (port,) = [port["id"] for port in new.ports() if port["name"] == "db1"]
+    body = {"port": {"security_groups": [groups["web"]]}}
+    new.call("PUT", "network", f"/ports/{port}", body)
     site.cloud.plane.forget()
-    site.prepare["servers"]["db1"] |= {"vcpus": 8, "ram": 16384, "disk": 160}
-    assert site.plan().answer["changes"] == []
-    told = direct.run(site.pillar, "cloud.check").answer["findings"]
-    assert [(f["topic"], f["subject"], f["blocking"]) for f in told] == [("fleet", "db1", False)]
-    assert "lightspeed" in told[0]["found"] and "warp" in told[0]["found"]
+    more = {"vcpus": 8, "ram": 16384, "disk": 160, "image": "debian-13"}
+    site.prepare["servers"]["db1"] |= more
+    # The port is no server: a run gives it the groups of the pillar.
+    assert [change["step"] for change in site.plan().answer["changes"]] == ["port.db1"]
+    try:
+        told = direct.run(site.pillar, "cloud.check").answer["findings"]
+    finally:
+        site.cloud.admin.call("DELETE", "image", f"/images/{image}")
+    assert {(f["topic"], f["subject"], f["blocking"]) for f in told} == {("fleet", "db1", False)}
+    flavor, kind, port = (f["found"] for f in told)
+    assert "lightspeed" in flavor and "warp" in flavor
+    assert f"the image debian-12 ({site.cloud.image}), and would get debian-13 ({image})" in kind
+    assert port == "its port has the security groups web, and shall have db"
     assert site.cloud.plane.writes() == []
 
 

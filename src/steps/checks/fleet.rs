@@ -5,7 +5,8 @@ use crate::cloud::{Condition, Server, Status, Volume};
 use crate::error::{Error, Result};
 use crate::event::Finding;
 use crate::settings::{Wanted, WantedVolume};
-use crate::steps::cloud::Project;
+use crate::step::{Earlier, Step};
+use crate::steps::cloud::{PortMade, Project, Reserved};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -132,6 +133,36 @@ impl FleetFits {
                 found,
                 "resize it, or delete it to have it made anew; a server that is there is never changed",
             );
+        }
+        if let (Some(id), Some(image)) = (&server.image, &image)
+            && *id != image.id
+        {
+            let images = project.cloud.images().await?;
+            let name = images.iter().find(|image| image.id == *id).map_or("an image that is gone", |image| &image.name);
+            let found = format!(
+                "its server is there with the image {name} ({id}), and would get {} ({}) today",
+                image.name, image.id
+            );
+            notes.warn(
+                node,
+                found,
+                "delete it to have it made anew, if that matters; a server that is there is never changed",
+            );
+        }
+        let port = PortMade { project: project.clone(), node: node.to_owned() };
+        let (has, shall) = (port.observe().await?.fact, port.want(&Earlier::default()).await?);
+        if let (Some(has), Some(shall)) = (has, shall)
+            && has.security_groups != shall.security_groups
+        {
+            let names = |reserved: &Reserved| {
+                let names: Vec<&str> = reserved.security_groups.iter().map(String::as_str).collect();
+                if names.is_empty() { "none but the default one".to_owned() } else { names.join(", ") }
+            };
+            let found = format!("its port has the security groups {}, and shall have {}", names(&has), names(&shall));
+            let mend = format!(
+                "a run sets them; what was added by hand and shall stay belongs into migrate:prepare:servers:{node}:security_groups"
+            );
+            notes.warn(node, found, mend);
         }
         Ok(())
     }

@@ -77,11 +77,16 @@ pub fn add_master(graph: &mut Graph, settings: &Settings, deployment: &Deploymen
     let states = states(outside, &host, "migrate.host.master");
     let step = Applied { states, pillar: json!({"saltext_migrate": told}), until_clean: false };
     graph.add(MASTER, Role::Fact, step).after([MOVED]);
-    let masters = settings.prepare.as_ref().map(|prepare| prepare.masters.clone()).unwrap_or_default();
+    let told = settings.prepare.as_ref().map(|prepare| (prepare.masters.clone(), prepare.leave.clone()));
+    let (masters, stay) = told.unwrap_or_default();
     let mut after = vec![MASTER.to_owned()];
     let mut minions: Vec<String> = Vec::new();
     for side in [Side::Old, Side::New] {
         for (name, node) in settings.nodes.of(side) {
+            // Who stays where they are keep the master that they have.
+            if side == Side::Old && stay.contains(name) {
+                continue;
+            }
             let Some(minion) = node.minion.clone().filter(|minion| !minions.contains(minion)) else { continue };
             let id = format!("obeys.{}-{name}", side.word());
             graph.add(&id, Role::Fact, obeys(outside, master, &minion, &masters)).after([MASTER]).after(&before);

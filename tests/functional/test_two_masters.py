@@ -69,7 +69,12 @@ def pillar(home: Path, master: SaltMaster, second: SecondMaster) -> dict[str, An
     return {
         "state_dir": str(home / "state"),
         "nodes": {
-            "old": {"db1": {"private": "127.0.0.41"}, "deployment": {"private": "127.0.0.42", "minion": MINION}},
+            "old": {
+                "db1": {"private": "127.0.0.41"},
+                "deployment": {"private": "127.0.0.42", "minion": MINION},
+                # It would not answer: whoever stays is not asked.
+                "kept": {"private": "127.0.0.43", "minion": "old-kept"},
+            },
             "new": {"db1": {"private": "127.0.0.51"}, "deployment": {"private": NEW_ADDRESS, "minion": NEW}},
         },
         "databases": {
@@ -82,6 +87,7 @@ def pillar(home: Path, master: SaltMaster, second: SecondMaster) -> dict[str, An
         "notice": {"text": "Migration in progress", "nodes": {"old": [], "new": []}},
         "prepare": {
             "masters": [NEW_ADDRESS, OLD_ADDRESS],
+            "leave": ["kept"],
             "deployment": {
                 "old": "deployment",
                 "new": "deployment",
@@ -135,6 +141,7 @@ def test_minions_obey_both_masters_and_are_stranded_by_neither(
     assert planned.rc == 0, planned.stdout
     steps = ("deployment.master", "obeys.old-deployment", "obeys.new-deployment")
     assert {*steps, "deployment.obeyed"} <= planned.states["prepare"]["changes"].keys()
+    assert "obeys.old-kept" not in planned.states["prepare"]["changes"]
     assert second.pid is None
 
     ran = prepare(master)

@@ -274,6 +274,13 @@ def test_a_seed_that_dies_half_way_begins_again_by_itself(
     side: NewSide, master: SaltMaster
 ) -> None:
     side.empty("new-db2")
+    # What an empty server wrote by itself, into binlogs outside of its data, goes with it: the copy's
+    # place would be refused (error 1947), and nobody else has it.
+    empty = side["new-db2"]
+    (empty.conf_d / "50-logs.cnf").write_text(f"[mysqld]\nlog_bin={side.logs / 'db2.log'}\n")
+    empty.restart()
+    empty.run("SET SESSION gtid_seq_no=999999; FLUSH TABLES")
+    assert "-999999" in empty.value("SELECT @@gtid_binlog_state")
     running = subprocess.Popen(
         master.command(*ORCHESTRATE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -110,6 +110,11 @@ class NewSide(Chain):
         """Where a server of MySQL that is copied puts its copy first."""
         return self.state / "clones"
 
+    @property
+    def logs(self) -> Path:
+        """Where new db2 keeps its binlogs, outside of its data: they outlive an `empty`."""
+        return self.state / "logs"
+
     def pillar(self) -> dict[str, Any]:
         """Returns the chain as pillar, with the part of prepare that is about databases."""
         pillar = super().pillar()
@@ -128,6 +133,9 @@ class NewSide(Chain):
             }
             for name in NEW
         }
+        if self.kind is not MySQL:
+            self.logs.mkdir(exist_ok=True)
+            particular["db2"]["options"]["log_bin"] = str(self.logs / "db2.log")
         pillar["prepare"] = {
             "databases": {
                 "port": self.port + 200,

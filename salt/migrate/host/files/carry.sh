@@ -113,6 +113,7 @@ receive() {
     if [ -e "$job/clearing" ]; then
         # An empty server's files, or what an earlier seed of ours left.
         find "$data" -mindepth 1 -maxdepth 1 ! -name .saltext-migrate-seed ! -name lost+found -exec rm -rf {} +
+        forget_binlogs || die "old binlogs cannot be removed"
         mv "$job/clearing" "$job/moving"
     fi
     find "$incoming" -mindepth 1 -maxdepth 1 ! -name saltext-migrate-seed -exec mv -t "$data" {} + || die "moving into $data failed"
@@ -121,6 +122,18 @@ receive() {
     printf '%s' "$data" >"$job/data"
     rm "$job/moving"
     come_up
+}
+
+# Those that lie outside of the data would stay, and with them what the empty server wrote by itself: nobody else has that, and
+# a copy that stands before it is refused its position (error 1947).
+forget_binlogs() {
+    local logs name
+    logs=$(configured 'log[-_]bin' "")
+    case $logs in /*) ;; *) return 0 ;; esac
+    name=${logs##*/}
+    # Servers leave the ending out.
+    name=${name%.*}
+    find "${logs%/*}/" -maxdepth 1 -type f \( -name "$name.[0-9]*" -o -name "$name.index" -o -name "$name.state" \) -delete
 }
 
 # Its lock is not the server's.

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::event::now;
 use crate::journal::{Outcome, RunState, runs};
 use crate::outside::Outside;
-use crate::phases::signoff;
+use crate::phases::{loss, signoff};
 use crate::proof::Proof;
 use crate::settings::{Settings, Side};
 use crate::steps::checks::room_of;
@@ -132,7 +132,7 @@ async fn still(settings: &Settings, primary: &Rc<Server>, alarms: &mut Vec<Strin
 /// Tells whether the site stands between a flip and its revert or clean-up.
 fn frozen(runs: &[RunState]) -> bool {
     let last = runs.iter().rev().find(|run| {
-        matches!(run.phase.as_str(), "flip" | "revert" | "cleanup")
+        matches!(run.phase.as_str(), "flip" | "revert" | loss::NAME | "cleanup")
             && !matches!(run.finished, Some(Outcome::Aborted | Outcome::Stopped))
     });
     last.is_some_and(|run| run.phase == "flip")

@@ -1,8 +1,10 @@
 //! Back to the old side without the new primary: it took writes, died, and nobody brings it back.
 //!
 //! In one breath: what would be lost is said, and somebody takes it on; the old primary applies whatever it received,
-//! follows nobody, and opens; its role at boot, its replicas, the notice, and every CDN service.
+//! follows nobody, and opens; its role at boot, its replicas, the notice, and every CDN service; what people are given
+//! back, on hosts that answer.
 
+use super::people;
 use super::role;
 use super::{abort_within, edge};
 use crate::database::Servers;
@@ -13,9 +15,10 @@ use crate::journal::{Journal, Outcome, Record, RunState, StepState};
 use crate::outside::Outside;
 use crate::settings::{Settings, Side};
 use crate::site::HostFile;
-use crate::steps::checks::{Check, Hosts, LOSS, LossAccepted};
+use crate::steps::checks::{Check, Hosts, HostsSpared, LOSS, LossAccepted};
 use crate::steps::{
-    Activated, Everywhere, Follow, FormerDomain, HostFiles, Once, OpenedAlone, Purged, ReceivedApplied, Staged,
+    Activated, AsFarAsReached, Everywhere, Follow, FormerDomain, HostFiles, Once, OpenedAlone, Purged, ReceivedApplied,
+    Staged,
 };
 use std::rc::Rc;
 
@@ -108,7 +111,42 @@ pub fn graph(settings: &Settings, servers: &Servers, outside: &Outside, loss: &L
             graph.add(&purged, Role::Guard, Once(Purged(switch))).after([&everywhere]).serves([&id]);
         }
     }
+    for_people(&mut graph, settings, &outside);
     graph.checked()
+}
+
+/// Hands over what runs on one side alone, and ends the freeze: as the end of a revert, but for hosts that are gone with
+/// the new side. The site is down: nobody waits for a look at these hosts.
+fn for_people(graph: &mut Graph, settings: &Settings, outside: &Outside) {
+    let seconds = settings.notice.host_seconds;
+    let held = people::singletons(settings, outside, Side::New, true);
+    let mut freed = people::singletons(settings, outside, Side::Old, false);
+    freed.extend(people::freeze(settings, outside, false));
+    let mut minions: Vec<String> = held.iter().chain(&freed).flat_map(|(_, step)| step.on.hosts.clone()).collect();
+    minions.sort();
+    minions.dedup();
+    if minions.is_empty() {
+        return;
+    }
+    let spared = HostsSpared {
+        outside: outside.clone(),
+        minions,
+        seconds,
+        undone: "what must run on one side alone, and the freeze, stay there as they are",
+        mend: "before it may serve again: hold there by hand (new side) or let run (old side) what migrate:singletons \
+               names, and end the freeze",
+    };
+    graph.add("check.hosts-spared", Role::Check, Check(spared));
+    let mut before = vec![OPENED.to_owned()];
+    for (id, step) in held {
+        let step = Once(AsFarAsReached { step, seconds });
+        graph.add(&id, Role::Guard, step).after([OPENED]).serves([OPENED]);
+        before.push(id);
+    }
+    for (id, step) in freed {
+        let step = Once(AsFarAsReached { step, seconds });
+        graph.add(&id, Role::Guard, step).after(&before).serves([OPENED]);
+    }
 }
 
 /// Carries it out; an unfinished flip whose target is gone is given up with it. The caller holds the lock.

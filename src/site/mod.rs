@@ -100,6 +100,18 @@ pub async fn write(
     Ok(())
 }
 
+/// Names the hosts that do not answer.
+///
+/// # Errors
+/// [`Error::Remote`] where nobody could be asked.
+pub async fn silent(outside: &Outside, hosts: &[String], seconds: u64) -> Result<Vec<String>> {
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answers = outside.call_some(hosts, vec![Call::new("test.ping", json!({}))], seconds).await?;
+    Ok(hosts.iter().filter(|host| !answers.contains_key(*host)).cloned().collect())
+}
+
 /// Tells which hosts answer.
 pub async fn answering(outside: &Outside, hosts: &[String], seconds: u64) -> Result<()> {
     if hosts.is_empty() {

@@ -70,7 +70,7 @@ pub use given_up::{FormerDomain, OpenedAlone, Received, ReceivedApplied};
 pub use guard::GuardReady;
 pub use host_answers::HostAnswers;
 pub use host_files::{HostFiles, MARK};
-pub use host_state::HostState;
+pub use host_state::{AsFarAsReached, HostState};
 pub use joined::Joined;
 pub use kept::{HOLDS, Inventory, Kept, SITE, Standing, UNNAMED};
 pub use marker::{MarkerTrial, Timing};

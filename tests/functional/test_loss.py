@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ ROW = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES ({run},1,1,'n
 @pytest.fixture
 def pillar(fresh_chain: Chain) -> dict[str, Any]:
     """The site after a flip, with something written on the new side."""
-    pillar = fresh_chain.pillar()
+    pillar = fresh_chain.pillar() | {"freeze": {}}
     pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 2000, "replication": 4000}
     assert direct.run(pillar, "apply", phase="flip").verdict == "done"
     fresh_chain.new.run(ROW.format(run=1))
@@ -100,8 +101,10 @@ def test_the_old_side_serves_again_and_everything_says_what_was_lost(
     assert not chain.notice_path("old").exists()
     runs = {row["run"] for row in chain.old.run("SELECT run FROM site.writes")}
     assert 1 in runs and 2 not in runs
-    chain.old.run(ROW.format(run=3))
+    # The freeze is over with it.
+    chain.old.run(f"{ROW.format(run=3)}; ALTER TABLE site.writes ADD COLUMN more INT")
     status = direct.run(pillar, "status").answer
+    assert not [alarm for alarm in status["alarms"] if "should stand still" in alarm]
     assert (status["primary"], status["way_back"]) == ("old", "the old side serves")
     assert status["given_up"] == {"server": "new-db1", "lost_after": received, "reason": REASON}
     journal = max((chain.state / "migrate" / "runs").glob("revert-with-loss-*.jsonl"))
@@ -115,7 +118,7 @@ def test_the_old_side_serves_again_and_everything_says_what_was_lost(
     chain.new.start()
     status = direct.run(pillar, "status").answer
     assert any(
-        "new-db1: it was given up" in alarm and "accepts writes" in alarm
+        "new-db1: it was given up" in alarm and "accepts writes: SET GLOBAL read_only=1" in alarm
         for alarm in status["alarms"]
     )
     flip = direct.run(pillar, "apply", phase="flip")
@@ -140,10 +143,19 @@ def test_a_flip_that_died_undecided_with_its_target_is_given_up_with_it(
     assert direct.run(pillar, "abort").verdict == "unchanged"
 
 
-def test_it_is_typed_at_salt_as_it_is_documented(
-    fresh_chain: Chain, pillar: dict[str, Any], salt_master: SaltMaster
+def test_typed_at_salt_it_gives_people_back_what_was_held_though_new_hosts_are_gone(
+    fresh_chain: Chain, pillar: dict[str, Any], salt_master: SaltMaster, tmp_path: Path
 ) -> None:
     received = lose(fresh_chain, pillar)
+    # As the flip left it.
+    jobs, reports, lock = (tmp_path / name for name in ("jobs", "reports", "lock"))
+    held = [file.with_name(f"{file.name}.held") for file in (jobs, reports)]
+    for file in (*held, lock):
+        file.touch()
+    pillar["singletons"] = {"jobs": {"node": "app1", "cron": str(jobs)}}
+    pillar["freeze"] = {"lock": str(lock), "nodes": ["app1"], "crons": [str(reports)]}
+    for node in ("app1", "db1"):
+        pillar["nodes"]["new"][node]["minion"] = "gone"
     salt_master.set_pillar(pillar)
     bare = salt_master.run("migrate.revert", f"accept_loss={received}", f"reason={REASON}")
     assert bare.rc == 1 and "is_off=new-db1" in bare.stdout
@@ -152,3 +164,13 @@ def test_it_is_typed_at_salt_as_it_is_documented(
     )
     assert ran.rc == 0, ran.stdout
     assert world.writable(fresh_chain) == ["old-db1"]
+    assert (jobs.exists(), reports.exists(), lock.exists()) == (True, True, False)
+    assert not any(file.exists() for file in held)
+    # What could not be held on the new side is told; and it was to be held before the old one's ran.
+    # (Salt itself says before it, on stdout, that it knows no such minion.)
+    answer = json.loads(ran.stdout[ran.stdout.index("{") :])
+    (told,) = [found for found in answer["findings"] if found["topic"] == "hosts"]
+    assert told["subject"] == "gone" and "it does not answer" in told["found"]
+    steps = [step["id"] for step in answer["report"]["runs"][0]["steps"]]
+    assert steps.index("singletons.new-app1") < steps.index("singletons.old-app1")
+    assert steps.index("opened") < steps.index("singletons.new-app1")

@@ -202,7 +202,11 @@ def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
             tgt_type="list",
             full_return=True,
         )
-    said = {host: _said(answer, functions) for host, answer in answers.items() if answer}
+    # Of a silent minion Salt makes up words, or nothing: neither is an answer.
+    heard = {
+        host: told for host, told in answers.items() if told and told.get("out") != "no_return"
+    }
+    said = {host: _said(answer, functions) for host, answer in heard.items()}
     return json.dumps(said, default=str)
 
 

@@ -1,4 +1,4 @@
-//! Whether the hosts answer on which files must change in the window.
+//! Whether the hosts answer on which files must change in the window, and what stays undone on those that need not.
 
 use super::{Notes, Topic};
 use crate::database::Server;
@@ -36,6 +36,26 @@ impl Topic for Hosts {
                 "it has no minion, so its role would not outlive a reboot",
                 "set its minion in migrate:nodes",
             );
+        }
+        Ok(notes.findings)
+    }
+}
+
+/// The minions that a phase asks, and does without where they are silent.
+pub struct HostsSpared {
+    pub outside: Outside,
+    pub minions: Vec<String>,
+    pub seconds: u64,
+    /// What stays undone there, and how it is done by hand.
+    pub undone: &'static str,
+    pub mend: &'static str,
+}
+
+impl Topic for HostsSpared {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let mut notes = Notes::new("hosts");
+        for host in site::silent(&self.outside, &self.minions, self.seconds).await? {
+            notes.warn(&host, format!("it does not answer: {}", self.undone), self.mend);
         }
         Ok(notes.findings)
     }

@@ -43,7 +43,7 @@ pub use data::DataCompared;
 pub use edge::EdgeReady;
 pub use files::FilesDiffer;
 pub use fleet::FleetFits;
-pub use hosts::Hosts;
+pub use hosts::{Hosts, HostsSpared};
 pub use keys::KeysFree;
 pub use leaving::{BackupKept, Disused, OldNodesAre, Soaked};
 pub use likeness::Likeness;

@@ -330,7 +330,7 @@ migrate:
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
 
   # What stands still from just before the window until clean-up or revert.
-  # A file that `singletons` holds must not stand in `crons`.
+  # A file that `singletons` holds on a database's host is refused in `crons`.
   # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/reports]}
 
   # A node of the new side whose database follows like the others, and that nobody would miss: on it salt-run migrate.rehearse

@@ -121,6 +121,20 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
                 return Err(wrong(&path, node, "a node of either side", "add the node, or correct its name"));
             }
         }
+        let (old, new) = (&settings.databases.old, &settings.databases.new);
+        let databases: Vec<&String> =
+            [&old.primary, &new.primary].into_iter().chain(&old.replicas).chain(&new.replicas).collect();
+        for (index, cron) in freeze.crons.iter().enumerate() {
+            let both = settings
+                .singletons
+                .iter()
+                .find(|(_, one)| one.cron.as_ref() == Some(cron) && databases.contains(&&one.node));
+            if let Some((name, one)) = both {
+                let hint =
+                    format!("migrate:singletons:{name} holds it on {} already: take it out of one of them", one.node);
+                return Err(wrong(&format!("freeze:crons:{index}"), cron, "a file that no singleton holds", &hint));
+            }
+        }
         if freeze.nodes.is_empty() != freeze.lock.is_none() {
             let hint = "for example freeze: {lock: /srv/deploy.lock, nodes: [deployment]}";
             return Err(wrong("freeze", "a lock without nodes, or nodes without a lock", "both, or neither", hint));

@@ -140,6 +140,21 @@ fn a_name_beside_the_cdn_has_a_value_on_either_side() {
 }
 
 #[test]
+fn a_cron_is_held_by_a_singleton_or_by_the_freeze() {
+    let both = |pillar: &mut Value, node: &str| {
+        pillar["singletons"] = json!({"dumps": {"node": node, "cron": "/etc/cron.d/dumps"}});
+        pillar["freeze"] = json!({"crons": ["/etc/cron.d/reports", "/etc/cron.d/dumps"]});
+    };
+    let (path, words) = refusal(|pillar| both(pillar, "db1"));
+    assert_eq!(path, "migrate:freeze:crons:1");
+    assert!(words.contains("/etc/cron.d/dumps") && words.contains("no singleton holds"), "{words}");
+    // The freeze holds crons of the databases' hosts alone.
+    let mut right = pillar();
+    both(&mut right, "app1");
+    assert!(Settings::read(&right).is_ok());
+}
+
+#[test]
 fn a_rehearsal_opens_nothing_that_the_move_rests_on() {
     let on = |pillar: &mut Value, node: &str| pillar["rehearsal"] = json!({"replica": node});
     for (node, words) in [("db1", "neither the new primary nor the relay"), ("db9", "a node of migrate:nodes:new")] {

@@ -126,9 +126,8 @@ migrate:
     # live: [/etc]
     # Database columns that may hold addresses.
     # columns: [wpstats.piwik_site.main_url]
-    # Path patterns that are left out (default: the first three), among them this file, whose old addresses must stay; and the size in
-    # bytes from which a file is named and not read.
-    ignore: ['**/.git', '**/.hg', '**/.svn', '**/pillar/migrate.sls']
+    # Path patterns that are left out, and the size in bytes from which a file is named and not read.
+    # ignore: ['**/.git', '**/.hg', '**/.svn']
     # max_file_size: 67108864
 
   # What people call, and the new node that serves it: hosts-file lines for testers, and the check through them.

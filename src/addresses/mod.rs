@@ -11,6 +11,7 @@ mod line;
 mod map;
 mod mask;
 mod name;
+mod own;
 mod proposal;
 mod rewrite;
 mod search;
@@ -46,7 +47,7 @@ pub enum Verdict {
     Public,
     /// In a comment.
     Comment,
-    /// A link that is meant to be, or a network that holds the new addresses too.
+    /// A link that is meant to be, a network that holds the new addresses too, or the migration's own pillar.
     Allowed,
 }
 

@@ -9,7 +9,7 @@ use super::edit::{self, Edit};
 use super::map::Map;
 use super::rewrite::{Manifest, Rewrite, hash};
 use super::token::{Form, Token, What};
-use super::{Hit, Verdict, line, name, v4, v6, zone};
+use super::{Hit, Verdict, line, name, own, v4, v6, zone};
 use crate::error::{Error, Result};
 use crate::settings::Inventory;
 use ipnet::IpNet;
@@ -71,6 +71,15 @@ impl Search {
             && let Some(written) = self.written.get(path)
         {
             self.settle(text, written, &mut hits);
+        }
+        if depth == 0
+            && let Some(own) = own::pillar(text)
+        {
+            for (_, hit) in hits.iter_mut().filter(|(at, hit)| own.contains(at) && hit.verdict.remains()) {
+                hit.verdict = Verdict::Allowed;
+                hit.why = Some(own::WHY);
+                (hit.new, hit.edit) = (None, None);
+            }
         }
         let mut last = (0, 1);
         hits.sort_by_key(|(at, _)| *at);

@@ -3,7 +3,7 @@
 use super::comment::Comments;
 use super::edit::{Edit, apply};
 use super::token::What;
-use super::{blob, mask, v4, v6};
+use super::{blob, mask, own, v4, v6};
 
 fn read(text: &str) -> Option<String> {
     let start = text.find("10.").or_else(|| text.find("10\\."))?;
@@ -50,6 +50,30 @@ fn six_is_read_in_any_spelling() {
     }
     assert!(v6::read(b"fd00:4::1x", 0).is_none());
     assert!(v6::read(b"afd00:4::1", 1).is_none());
+}
+
+#[test]
+fn the_own_pillar_is_known_by_its_keys_and_ends_where_they_do() {
+    for (text, own) in [
+        ("migrate:\n  nodes:\n    old: {}\n", Some("migrate:\n  nodes:\n    old: {}\n")),
+        (
+            "{% set a = 1 %}\nmigrate: # ours\n\n# x\n    addresses: {}\nsite: 1\n",
+            Some("migrate: # ours\n\n# x\n    addresses: {}\n"),
+        ),
+        ("site:\n  nodes: 1\nmigrate:\n  notice: {}\n  nodes: {}\n", Some("migrate:\n  notice: {}\n  nodes: {}\n")),
+        ("migrate:\n  notice:\n    nodes: {}\n", None),
+        ("migrate:\n  notice: {}\nsite:\n  nodes: 1\n", None),
+        ("site:\n  migrate:\n    nodes: 1\n", None),
+        ("nodes: 1\nmigrated:\n  nodes: 1\n", None),
+        (
+            "#!json\n{\"migrate\": {\"nodes\": {\"old\": {}, \"new\": {}}}}",
+            Some("#!json\n{\"migrate\": {\"nodes\": {\"old\": {}, \"new\": {}}}}"),
+        ),
+        ("{\"nodes\": {\"old\": {}, \"new\": {}}}", Some("{\"nodes\": {\"old\": {}, \"new\": {}}}")),
+        ("{\"nodes\": {\"old\": {}}}", None),
+    ] {
+        assert_eq!(own::pillar(text.as_bytes()).map(|range| &text[range]), own, "{text}");
+    }
 }
 
 #[test]

@@ -225,6 +225,25 @@ def test_a_remap_stays_within_its_scope(tmp_path: Path) -> None:
         run("addresses.remap", pillar, roots=[str(root)], scope="prod")
 
 
+def test_the_migrations_own_pillar_is_left_alone_and_told(tmp_path: Path) -> None:
+    pillar = corpus.pillar(tmp_path / "state")
+    root = tmp_path / "srv"
+    root.mkdir()
+    ip = pillar["nodes"]["old"]["db1"]["private"]
+    own, site = root / "migrate.sls", f"site:\n  host: {ip}\n"
+    told = f"migrate:\n  nodes:\n    old:\n      db1: {{private: {ip}}}\n"
+    own.write_text(told + site)
+    (root / "site.json").write_text(json.dumps({"migrate": pillar}))
+    found = run("addresses.scan", pillar, roots=[str(root)])
+    assert found["remaining"] == 1
+    (left,) = [h for h in found["hits"] if h["path"] == str(own) and h["line"] == 4]
+    assert (left["verdict"], left["token"]) == ("allowed", ip)
+    assert "own pillar" in left["why"] and "new" not in left
+    done = run("addresses.remap", pillar, roots=[str(root)], test=False)
+    assert (done["files"], done["replacements"], done["left"]) == (1, 1, {})
+    assert own.read_text() == told + site.replace(ip, "10.0.0.1")
+
+
 def test_a_file_keeps_its_mode_and_its_other_names(tmp_path: Path) -> None:
     pillar = corpus.pillar(tmp_path / "state")
     root = tmp_path / "srv"

@@ -15,6 +15,10 @@ pub struct Text {
     pub line: u64,
 }
 
+/// The migration's own files on hosts, as arguments of `grep`: the tripwire's rules and the masters of two clouds name the
+/// old side on purpose.
+const OURS: [&str; 2] = ["--exclude-dir=saltext-migrate", "--exclude=*saltext-migrate*"];
+
 /// Reads the rendered pillar and states of each host, one text for each leaf.
 ///
 /// # Errors
@@ -59,7 +63,7 @@ fn leaves(place: &str, key: &str, value: &Value, texts: &mut Vec<Text>) {
     }
 }
 
-/// Finds, in files of live hosts, the lines that hold any of some literals. Binary files are left out.
+/// Finds, in files of live hosts, the lines that hold any of some literals. Binary files are left out, and our own.
 ///
 /// # Errors
 /// [`Error::Remote`] where a host does not answer, or cannot search.
@@ -74,6 +78,7 @@ pub async fn live(
         return Ok(Vec::new());
     }
     let mut command = vec!["grep".to_owned(), "-rInZF".into(), "--exclude-dir=.git".into()];
+    command.extend(OURS.map(str::to_owned));
     command.extend(literals.iter().flat_map(|literal| ["-e".to_owned(), literal.clone()]));
     command.push("--".into());
     command.extend(trees.iter().cloned());

@@ -22,6 +22,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("live")
     (folder / "my.conf").write_text(f"[client]\n# was {OLD_APP}\nhost = {OLD_APP}\nport = 1\n")
     (folder / "binary").write_bytes(b"\0" + OLD_APP.encode())
+    # The migration's own files name the old side on purpose.
+    (folder / "saltext-migrate").mkdir()
+    (folder / "saltext-migrate" / "tripwire.nft").write_text(f"ip daddr {OLD_APP} counter\n")
+    (folder / "95-saltext-migrate-masters.conf").write_text(f"master: [{OLD_APP}]\n")
     return folder
 
 

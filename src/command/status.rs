@@ -55,10 +55,8 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     };
     let primary = match (writable(Side::Old), writable(Side::New)) {
         (Some(true), Some(true)) => {
-            alarms.push(
-                "both primaries accept writes: stop one at once, SET GLOBAL read_only=1 (MySQL: super_read_only=1)"
-                    .into(),
-            );
+            let close = servers.primary(Side::Old).dialect().await?.words().close_by_hand;
+            alarms.push(format!("both primaries accept writes: stop one at once, {close}"));
             "both"
         }
         (Some(true), _) => "old",
@@ -73,7 +71,12 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     if let Some((position, _)) = &given_up
         && let Some(Ok(status)) = answers.get(&servers.primary(Side::New).name)
     {
-        let open = if status.read_only { "" } else { " and accepts writes: SET GLOBAL read_only=1 there at once;" };
+        let open = if status.read_only {
+            String::new()
+        } else {
+            let close = servers.primary(Side::New).dialect().await?.words().close_by_hand;
+            format!(" and accepts writes: {close} there at once;")
+        };
         alarms.push(format!(
             "{}: it was given up at {position}, and answers again{open} save what it has after that, then seed it anew",
             servers.primary(Side::New).name

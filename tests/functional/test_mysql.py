@@ -360,6 +360,22 @@ def test_the_page_carries_a_person_back_and_forward(mysql: Chain) -> None:
         finished = direct.run(pillar, "apply", phase="flip")
         assert finished.verdict == "done", finished.problem
     agree(mysql)
+    # And what a person is told of a server that is open, or would be, is in its own words.
+    mysql.old.run(mysql.old.OPEN)
+    alarms = direct.run(pillar, "status").answer["alarms"]
+    assert (
+        "both primaries accept writes: stop one at once, SET PERSIST super_read_only=ON" in alarms
+    )
+    mysql.old.run(mysql.old.CLOSE)
+    mysql.new.kill()
+    way_back = direct.run(pillar, "status").answer["way_back"]
+    received = way_back.partition("accept_loss=")[2].partition(" is_off=")[0]
+    told = {"accept_loss": received, "is_off": "new-db1", "reason": "it burnt"}
+    done = direct.run(pillar, "apply", phase="revert", **told)
+    assert done.verdict == "done", done.problem
+    assert world.writable(mysql) == ["old-db1"]
+    mends = [found["mend"] for found in done.answer["findings"]]
+    assert "before it is started again: no network; then seed it from old-db1" in mends
 
 
 def test_the_documented_accounts_carry_a_flip_and_a_revert_and_no_log_shows_a_password(

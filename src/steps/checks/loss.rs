@@ -49,13 +49,16 @@ impl Topic for LossAccepted {
                 format!("{error}; it may be alive all the same, and accept writes from people who reach it"),
                 format!("make sure that it is off (power, console), and say so: is_off={lost}"),
             ),
-            Err(_) => notes.warn(
-                lost,
-                "it does not answer, and somebody says that it is off; it would come back open to writes",
-                format!(
-                    "before it is started again: read_only=1 in its role file, or no network; then seed it from {kept}"
-                ),
-            ),
+            Err(_) => {
+                // What a server keeps itself stands above its files.
+                let itself = self.server.dialect().await?.keeps_its_role();
+                let closed = if itself { "no network" } else { "read_only=1 in its role file, or no network" };
+                notes.warn(
+                    lost,
+                    "it does not answer, and somebody says that it is off; it would come back open to writes",
+                    format!("before it is started again: {closed}; then seed it from {kept}"),
+                );
+            }
         }
         let received = self.server.received().await?;
         if self.accepted.replace(' ', "") == received {

@@ -32,7 +32,7 @@ pub struct Standing {
 /// # Errors
 /// [`Error::Journal`] where the journals cannot be read.
 pub fn last_move(settings: &Settings) -> Result<Option<String>> {
-    let moved = |phase: &str| matches!(phase, "flip" | "revert");
+    let moved = |phase: &str| matches!(phase, "flip" | "revert" | super::loss::NAME);
     let last = runs(&settings.state_dir)?
         .into_iter()
         .rev()

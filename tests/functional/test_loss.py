@@ -149,8 +149,9 @@ def test_a_flip_that_died_undecided_with_its_target_is_given_up_with_it(
 
 
 def test_typed_at_salt_it_gives_people_back_what_was_held_though_new_hosts_are_gone(
-    fresh_chain: Chain, pillar: dict[str, Any], salt_master: SaltMaster, tmp_path: Path
-) -> None:
+    fresh_chain: Chain, pillar: dict[str, Any], salt_master: SaltMaster, tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     received = lose(fresh_chain, pillar)
     # As the flip left it.
     jobs, reports, lock = (tmp_path / name for name in ("jobs", "reports", "lock"))
@@ -161,6 +162,7 @@ def test_typed_at_salt_it_gives_people_back_what_was_held_though_new_hosts_are_g
     pillar["freeze"] = {"lock": str(lock), "nodes": ["app1"], "crons": [str(reports)]}
     for node in ("app1", "db1"):
         pillar["nodes"]["new"][node]["minion"] = "gone"
+    request.addfinalizer(lambda: salt_master.set_pillar(fresh_chain.pillar()))
     salt_master.set_pillar(pillar)
     bare = salt_master.run("migrate.revert", f"accept_loss={received}", f"reason={REASON}")
     assert bare.rc == 1 and "is_off=new-db1" in bare.stdout

@@ -325,6 +325,10 @@ impl Transfer<'_> {
         let announced = Announced { fence: self.fence(), id: ids::ANNOUNCED.into() };
         self.graph.add(ids::ANNOUNCED, Role::Guard, announced).after(["guard-ready"]);
         self.gate.push(ids::ANNOUNCED.into());
+        // A restart from here to the fence closes the source: as late as can be without anybody waiting for it.
+        let from = self.from.clone();
+        let id = self.role_at_boot(&from, true, &[ids::ANNOUNCED]);
+        self.gate.push(id);
     }
 
     fn fence(&self) -> Fence {
@@ -347,9 +351,6 @@ impl Transfer<'_> {
         let scheduler = format!("scheduler.{}", from.name);
         let stopped = Scheduler { server: from.clone(), announced: ids::ANNOUNCED.into(), takes_over_from: None };
         self.graph.add(&scheduler, Role::Fact, stopped).after(&gate);
-        // As late as this, and beside the notice: a restart of the source before the fence would close it.
-        let before: Vec<&str> = gate.iter().map(String::as_str).collect();
-        let boots_closed = self.role_at_boot(&from, true, &before);
         let notice = &self.settings.notice;
         let drain = Once(Drain {
             source: from.clone(),
@@ -369,17 +370,12 @@ impl Transfer<'_> {
             Once(CaughtUp { source: from.clone(), target: to.clone(), limit_ms: self.settings.databases.max_lag });
         self.graph
             .add("caught-up", Role::Guard, caught_up)
-            .after(activated.iter().chain([&boots_closed]).map(String::as_str).chain(["drained"]))
+            .after(activated.iter().map(String::as_str).chain(["drained"]))
             .quiet();
         let fence = self.fence();
-        self.graph.add(ids::FENCE, Role::Fact, fence).after(
-            open_to_all
-                .iter()
-                .chain(&activated)
-                .chain([&boots_closed])
-                .map(String::as_str)
-                .chain(["drained", "caught-up"]),
-        );
+        self.graph
+            .add(ids::FENCE, Role::Fact, fence)
+            .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
         let promotion = Promotion { target: to, fence: ids::FENCE.into() };
         self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]);
         for node in [

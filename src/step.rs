@@ -50,6 +50,11 @@ impl Earlier {
     pub(crate) fn insert(&mut self, step: &str, evidence: Value) {
         Rc::make_mut(&mut self.0).insert(step.to_owned(), evidence);
     }
+
+    /// Takes what a later look showed, unless the step is known already: what a run saw before it changed anything counts.
+    pub(crate) fn insert_if_new(&mut self, step: &str, evidence: Value) {
+        Rc::make_mut(&mut self.0).entry(step.to_owned()).or_insert(evidence);
+    }
 }
 
 /// One fact about the world, and the value the migration wants it to have.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whoever comes in holds the lock, but for the rescue, which writes no journal.
 
-use super::plan::{Force, Plan, plan};
+use super::plan::{Force, Plan, plan, plan_the_rest};
 use super::run::Run;
 use super::{Change, Graph, Role};
 use crate::error::{Error, Result};
@@ -124,7 +124,8 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
         run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
         return Ok(run.conclude(Plan::default(), Some(Error::Interrupted(why))).await);
     }
-    let plan = plan(graph).await?;
+    let recalled = run.earlier.borrow().clone();
+    let plan = plan_the_rest(graph, recalled).await?;
     let blocking = plan.findings.iter().any(|finding| finding.blocking);
     // Findings are about a run that has not begun; one that has is judged by its own steps.
     if blocking && state.started().next().is_none() {

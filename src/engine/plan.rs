@@ -107,8 +107,15 @@ impl Plan {
 /// # Errors
 /// Whatever hinders looking: a server that cannot be asked is not taken for one that agrees.
 pub async fn plan(graph: &Graph) -> Result<Plan> {
+    plan_the_rest(graph, Earlier::default()).await
+}
+
+/// Says what a run has still to change that saw `earlier` before it died: its own work may have changed what it went by.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) async fn plan_the_rest(graph: &Graph, mut earlier: Earlier) -> Result<Plan> {
     let mut plan = Plan { phase: graph.phase.clone(), ..Plan::default() };
-    let mut earlier = Earlier::default();
     let wanted = wanted(graph, &mut plan, &mut earlier).await?;
     let needed = graph.with_guards(wanted.keys().cloned().collect());
     look(graph, &mut plan.seen, |role| matches!(role, Role::Guard | Role::Check), Some(&needed)).await?;
@@ -158,7 +165,7 @@ async fn wanted(graph: &Graph, plan: &mut Plan, earlier: &mut Earlier) -> Result
         let Some(seen) = plan.seen.get(&node.id) else { continue };
         match node.step.want(earlier).await {
             Ok(want) if want == seen.fact => {
-                earlier.insert(&node.id, seen.evidence.clone());
+                earlier.insert_if_new(&node.id, seen.evidence.clone());
                 plan.unchanged.push(node.id.clone());
             }
             Ok(want) => {

@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
     pub(super) fn adopt(&mut self, plan: &Plan) {
         for (id, seen) in &plan.seen {
             if !self.needed.contains(id) {
-                self.earlier.borrow_mut().insert(id, seen.evidence.clone());
+                self.earlier.borrow_mut().insert_if_new(id, seen.evidence.clone());
             }
         }
         self.planned = plan.seen.clone();

@@ -52,4 +52,9 @@ impl Step for Scheduler {
     fn undo(&self) -> Undo<bool> {
         Undo::Restore
     }
+
+    fn lasts(&self) -> bool {
+        // At boot it is what the server's own files say.
+        false
+    }
 }

@@ -182,13 +182,15 @@ class Loopback:
         return merged(pillar, change)
 
     def _serves(self, side: str) -> None:
-        people = self.people()
+        people, page = self.people(), (200, f"page of {side}")
         deadline = time.monotonic() + 20
-        while any(
-            people.ask(pop, "GET", "/") != (200, f"page of {side}") for pop in self.edge.pops
-        ):
+        while said := {
+            pop: answer for pop in self.edge.pops if (answer := people.ask(pop, "GET", "/")) != page
+        }:
             if time.monotonic() > deadline:
-                raise ServerFailed(f"the edge does not serve the {side} side")
+                ident = self.services[SERVICES[0]]
+                turned = [one for one in self.edge.activations() if one["service"] == ident]
+                raise ServerFailed(f"the edge does not serve the {side} side: {said}, {turned}")
             time.sleep(0.02)
 
     def writer(self) -> Writer:

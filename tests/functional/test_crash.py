@@ -50,9 +50,19 @@ class Site:
         """Returns the journal of the latest run."""
         return sabotage.journal(self.pillar)
 
+    def scheduling(self) -> list[str]:
+        """Names the servers that run scheduled events."""
+        servers = self.chain.servers.items()
+        return [
+            name
+            for name, server in servers
+            if server.value("SELECT @@global.event_scheduler") == "ON"
+        ]
+
     def is_there(self, phase: str) -> None:
-        """Asserts that a phase is done: its primary serves, and its own plan is empty."""
+        """Asserts that a phase is done: its primary serves, with its events, and its own plan is empty."""
         assert world.writable(self.chain) == [PRIMARY[phase]]
+        assert self.scheduling() == [PRIMARY[phase]]
         assert [change["step"] for change in self.plan(phase)] == []
 
 
@@ -62,6 +72,8 @@ def site(fresh_chain: Chain) -> Iterator[Site]:
     site = Site(fresh_chain)
     # The first transfer writes down roles that were declared otherwise: start where it ends.
     site.carry("revert")
+    # What a run stops it must know of when it goes on: the new primary takes it over.
+    fresh_chain.old.run("SET GLOBAL event_scheduler=ON")
     with Watch(fresh_chain), Writer(fresh_chain, **GENTLE) as writer:
         yield site
     verdict = judge(fresh_chain, writer.results)
@@ -165,7 +177,6 @@ def test_a_target_that_rebooted_stays_closed_where_somebody_opened_the_source(
 def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) -> None:
     """It boots closed by then, and an abort that leaves it so leaves nobody who takes a write."""
     source = site.chain.old
-    source.run("SET GLOBAL event_scheduler=ON")
     before = world.look(site.chain)
     site.pillar["notice"]["drain"] = 3000
     flip = direct.Command(site.pillar, "apply", phase="flip")
@@ -201,7 +212,7 @@ def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same
             if again.verdict == "aborted":
                 assert world.look(site.chain) == start, (number, phase)
                 site.carry(phase)
-        assert world.writable(site.chain) == [PRIMARY[phase]]
+        assert world.writable(site.chain) == site.scheduling() == [PRIMARY[phase]]
 
 
 def test_a_step_set_twice_is_set_once_so_a_power_cut_anywhere_is_no_harm(site: Site) -> None:

@@ -160,6 +160,18 @@ def test_names_that_mean_something_else_on_the_other_side_block(fresh_chain: Cha
         assert has(findings(fresh_chain.pillar()), "new-db1", 'lower_case_table_names is "1"', True)
 
 
+def test_a_scheduler_that_could_not_take_over_blocks(fresh_chain: Chain) -> None:
+    """DISABLED cannot be changed while the server runs."""
+    fresh_chain.old.run("SET GLOBAL event_scheduler=ON")
+    with configured(fresh_chain, "new-db1", "event_scheduler=DISABLED"):
+        fresh_chain.wait_replicating()
+        words = "event_scheduler is DISABLED, and ON on old-db1"
+        assert has(findings(fresh_chain.pillar()), "new-db1", words, True)
+        # Where the old one does not run, nothing has to be taken over.
+        fresh_chain.old.run("SET GLOBAL event_scheduler=OFF")
+        assert findings(fresh_chain.pillar()) == []
+
+
 @pytest.mark.parametrize("user", ["heartbeat", "orchestrator_client"])
 def test_who_may_write_past_the_fence_and_is_connected_is_named(
     fresh_chain: Chain, user: str

@@ -56,6 +56,14 @@ impl Position {
         self
     }
 
+    /// Takes another's word for one domain, where it knows anything of it.
+    pub fn with_domain(mut self, domain: u32, other: &Self) -> Self {
+        if let Some(theirs) = other.0.get(&domain) {
+            self.0.insert(domain, *theirs);
+        }
+        self
+    }
+
     /// Leaves one domain out.
     pub fn without(mut self, domain: u32) -> Self {
         self.0.remove(&domain);
@@ -131,6 +139,8 @@ mod tests {
         assert!(!position("0-1-10").contains(&position("0-1-9,7-1-1")));
         assert!(position("").contains(&position("")));
         assert_eq!(position("0-1-10,0-2-12").to_string(), "0-2-12");
+        assert_eq!(position("0-1-10,99-1-3").with_domain(99, &position("0-1-7,99-2-2")).to_string(), "0-1-10,99-2-2");
+        assert_eq!(position("0-1-10,99-1-3").with_domain(99, &position("0-1-7")).to_string(), "0-1-10,99-1-3");
     }
 
     #[test]

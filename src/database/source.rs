@@ -71,11 +71,9 @@ impl Channel {
 impl Server {
     /// Makes the server follow a source from where it stands.
     ///
-    /// `former_primary` says that it may have written what replication did not bring.
-    ///
     /// # Errors
     /// [`Error::Deadline`] where the source does not get everything the server has, or the channel does not run.
-    pub async fn follow(&self, _permit: &Permit, source: &Server, former_primary: bool) -> Result<()> {
+    pub async fn follow(&self, _permit: &Permit, source: &Server) -> Result<()> {
         let limit = self.settings.databases.deadlines.replication;
         let dialect = self.dialect().await?;
         self.session.packet(dialect.words().stop).await?;
@@ -89,7 +87,9 @@ impl Server {
                 limit_ms: limit,
             });
         }
-        self.unlogged(&dialect.follow(&self.connection_to(source), former_primary)).await?;
+        let (ours, theirs) = (self.status().await?.position, source.status().await?.binlog_position);
+        let at = dialect.begins_at(&ours, &theirs, quarantine)?;
+        self.unlogged(&dialect.follow(&self.connection_to(source), at.as_deref())).await?;
         self.runs("", limit, Channel::healthy).await
     }
 

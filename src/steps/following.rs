@@ -52,7 +52,7 @@ impl Step for Follow {
                 if let Some(successor) = &self.successor {
                     self.server.not_apart(successor).await?;
                 }
-                self.server.follow(permit, source, self.successor.is_some()).await?;
+                self.server.follow(permit, source).await?;
             }
         }
         self.observe().await

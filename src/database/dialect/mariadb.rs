@@ -9,13 +9,8 @@ use super::{Columns, Dialect, Errant, Harm, Remark, Source, Words};
 use crate::error::Result;
 use std::time::Duration;
 
-/// MariaDB, with or without its own word for a primary that becomes a replica.
-pub struct MariaDb {
-    demotes: bool,
-}
-
-pub const CURRENT: &MariaDb = &MariaDb { demotes: true };
-pub const BEFORE_10_10: &MariaDb = &MariaDb { demotes: false };
+/// MariaDB, by what it has had since 10.6.
+pub struct MariaDb;
 
 const WORDS: &Words = &Words {
     family: "MariaDB",
@@ -234,19 +229,23 @@ impl Dialect for MariaDb {
         Ok(Position::read(&status.binlog_state)?.domains().any(|domain| domain == quarantine))
     }
 
-    fn follow(&self, source: &Source, former_primary: bool) -> String {
-        let connection = connection(source);
-        match (former_primary, self.demotes) {
-            (false, _) => format!("CHANGE MASTER TO {connection}, MASTER_USE_GTID=slave_pos; START SLAVE"),
-            (true, true) => format!(
-                "CHANGE MASTER TO {connection}, MASTER_USE_GTID=slave_pos, MASTER_DEMOTE_TO_SLAVE=1; START SLAVE"
-            ),
-            // What it wrote itself is in its binlog alone; without this it would ask for what it has.
-            (true, false) => format!(
-                "SET GLOBAL gtid_slave_pos=@@global.gtid_current_pos; \
-                 CHANGE MASTER TO {connection}, MASTER_USE_GTID=slave_pos; START SLAVE"
-            ),
-        }
+    fn begins_at(&self, ours: &str, theirs: &str, quarantine: u32) -> Result<Option<String>> {
+        // What a primary wrote itself is in its binlog alone; without being told it would ask for what it has.
+        let begins = Position::read(ours)?.with_domain(quarantine, &Position::read(theirs)?);
+        Ok(Some(begins.to_string()))
+    }
+
+    fn follow(&self, source: &Source, at: Option<&str>) -> String {
+        // Of its own work in the quarantine it may have more than it asks for, which strict mode would not hear of.
+        let told = at.map_or_else(String::new, |position| {
+            format!(
+                "BEGIN NOT ATOMIC DECLARE strict INT DEFAULT @@global.gtid_strict_mode; \
+                 DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN SET GLOBAL gtid_strict_mode=strict; RESIGNAL; END; \
+                 SET GLOBAL gtid_strict_mode=0; SET GLOBAL gtid_slave_pos={}; SET GLOBAL gtid_strict_mode=strict; END; ",
+                text(position)
+            )
+        });
+        format!("{told}CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos; START SLAVE", connection(source))
     }
 
     /// By file and position, for a GTID position that still moves cannot be asked for.

@@ -173,7 +173,11 @@ pub trait Dialect: Sync {
     /// Tells whether somebody wrote in the quarantine domain.
     fn quarantined(&self, status: &Status, quarantine: u32) -> Result<bool>;
 
-    fn follow(&self, source: &Source, former_primary: bool) -> String;
+    /// Says where a server at `ours` begins that follows one at `theirs`; nothing where it finds that out itself.
+    ///
+    /// What was done in the quarantine stays where it was done, so of that the source's word counts.
+    fn begins_at(&self, ours: &str, theirs: &str, quarantine: u32) -> Result<Option<String>>;
+    fn follow(&self, source: &Source, at: Option<&str>) -> String;
     /// Reads from a source over a channel of its own, and applies nothing; `at` is a row of [`Dialect::trial_from`].
     fn try_to_follow(&self, channel: &str, source: &Source, at: Option<&Record>) -> String;
     /// Asks the source from where a trial may read, where it must be told.
@@ -198,7 +202,7 @@ pub trait Dialect: Sync {
 /// [`Error::Remote`] where it is neither family's, or cannot be asked.
 pub async fn spoken(session: &Session, name: &str) -> Result<&'static dyn Dialect> {
     let probe = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
-                 ('gtid_domain_id','slave_max_statement_time','super_read_only','gtid_mode','server_uuid')";
+                 ('gtid_domain_id','super_read_only','gtid_mode','server_uuid')";
     let sets = session.packet(probe).await?;
     let known: Vec<String> = sets
         .iter()
@@ -207,8 +211,7 @@ pub async fn spoken(session: &Session, name: &str) -> Result<&'static dyn Dialec
         .collect();
     let has = |variable: &str| known.iter().any(|name| name == variable);
     if has("gtid_domain_id") {
-        // It came with the word that makes a former primary a replica (10.10).
-        Ok(if has("slave_max_statement_time") { mariadb::CURRENT } else { mariadb::BEFORE_10_10 })
+        Ok(&mariadb::MariaDb)
     } else if has("gtid_mode") && has("super_read_only") && has("server_uuid") {
         Ok(&mysql::MySql)
     } else {

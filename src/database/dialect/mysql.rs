@@ -296,7 +296,11 @@ impl Dialect for MySql {
         Ok(false)
     }
 
-    fn follow(&self, source: &Source, _former_primary: bool) -> String {
+    fn begins_at(&self, _ours: &str, _theirs: &str, _quarantine: u32) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn follow(&self, source: &Source, _at: Option<&str>) -> String {
         format!("CHANGE REPLICATION SOURCE TO {}; START REPLICA", connection(source))
     }
 

@@ -45,6 +45,11 @@ impl Channel {
             "Replicate_Ignore_Table",
             "Replicate_Wild_Do_Table",
             "Replicate_Wild_Ignore_Table",
+            "Replicate_Rewrite_DB",
+            // What these drop counts as arrived.
+            "Replicate_Ignore_Server_Ids",
+            "Replicate_Do_Domain_Ids",
+            "Replicate_Ignore_Domain_Ids",
         ];
         Ok(Self {
             source: format!("{}:{}", server.field(row, columns.host)?, server.field(row, columns.port)?),

@@ -32,6 +32,7 @@ const WORDS: &Words = &Words {
     forget: "STOP SLAVE; RESET SLAVE ALL",
     position: "SELECT @@global.gtid_current_pos AS position",
     binlog_position: "SELECT @@global.gtid_binlog_pos AS position",
+    binlog_status: &["SHOW MASTER STATUS"],
     last_written: "SELECT @@last_gtid AS position",
     // READ_ONLY ADMIN was part of SUPER before 10.11 (MariaDB Server documentation, "Grant").
     bypassing: "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \

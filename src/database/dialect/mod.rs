@@ -52,6 +52,8 @@ pub struct Words {
     /// Everything that the server has, and what its own binlog has.
     pub position: &'static str,
     pub binlog_position: &'static str,
+    /// What the binlog leaves out, among other things; the words of newer releases first.
+    pub binlog_status: &'static [&'static str],
     /// What a marker's session asks for right after its write.
     pub last_written: &'static str,
     /// Accounts that write past a fence, as `grantee`.

@@ -33,6 +33,7 @@ const WORDS: &Words = &Words {
     forget: "STOP REPLICA; RESET REPLICA ALL",
     position: "SELECT @@global.gtid_executed AS position",
     binlog_position: "SELECT @@global.gtid_executed AS position",
+    binlog_status: &["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"],
     last_written: "SELECT @@global.gtid_executed AS position",
     // Nobody: super_read_only holds off whoever may do everything else.
     bypassing: "SELECT '' AS grantee WHERE FALSE",

@@ -101,7 +101,9 @@ impl Dialect for MariaDb {
         let run = text(run);
         format!(
             "UPDATE {SCHEMA}.decision SET state='unfence', decided=NOW(6) WHERE state='open' AND run<>{run}; \
-             INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES ({run}, 'open', NOW(6))"
+             {supersede}; \
+             INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES ({run}, 'open', NOW(6))",
+            supersede = super::supersede(&run)
         )
     }
 

@@ -242,11 +242,17 @@ fn tables() -> String {
     )
 }
 
+/// Ends the fences of all runs before: of whoever starts anew with a server, none holds any more.
+fn supersede(run: &str) -> String {
+    format!("UPDATE {SCHEMA}.fence SET state='superseded' WHERE run<>{run} AND state='fenced'")
+}
+
 /// Writes the fence's row for a run; once it was lifted it stays so.
 pub fn announcement(run: &str) -> String {
     format!(
-        "UPDATE {SCHEMA}.fence SET state='superseded' WHERE run<>{run} AND state='fenced'; \
-         INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6))"
+        "{supersede}; \
+         INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6))",
+        supersede = supersede(run)
     )
 }
 

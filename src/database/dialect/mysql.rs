@@ -83,7 +83,7 @@ const LIFTED: &str = "DECLARE was INT DEFAULT 0; \
 fn procedures() -> [(&'static str, &'static str, String); 6] {
     let lifted = format!("EXISTS (SELECT 1 FROM {SCHEMA}.fence WHERE run=this AND state='lifted')");
     let announcement = super::announcement("this");
-    let others = super::others("this");
+    let (others, supersede) = (super::others("this"), super::supersede("this"));
     [
         (
             "open_decision",
@@ -91,6 +91,7 @@ fn procedures() -> [(&'static str, &'static str, String); 6] {
             format!(
                 "{LIFTED} \
                  UPDATE {SCHEMA}.decision SET state='unfence', decided=NOW(6) WHERE state='open' AND run<>this; \
+                 {supersede}; \
                  INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES (this, 'open', NOW(6)); \
                  IF was THEN {CLOSE_AGAIN}; END IF; DO RELEASE_LOCK('saltext_migrate');"
             ),

@@ -85,7 +85,10 @@ impl Server {
         let dialect = self.dialect().await?;
         self.session.packet(dialect.words().stop).await?;
         let quarantine = self.settings.databases.quarantine_domain;
-        let position = dialect.source_needs(&self.status().await?.position, quarantine)?;
+        let status = self.status().await?;
+        // What a former primary got when it was a replica itself, and has in no binlog, is of a domain long dead.
+        let has = if former_primary { &status.binlog_position } else { &status.position };
+        let position = dialect.source_needs(has, quarantine)?;
         if let Some(position) = position
             && !source.has(&position, limit).await?
         {
@@ -96,6 +99,12 @@ impl Server {
         }
         self.unlogged(&dialect.follow(&self.connection_to(source), former_primary)).await?;
         self.runs("", limit, Channel::healthy).await
+    }
+
+    /// Has the server keep its source, and neither receive nor apply.
+    pub async fn rest(&self, _permit: &Permit) -> Result<()> {
+        let dialect = self.dialect().await?;
+        self.session.packet(dialect.words().stop).await.map(|_| ())
     }
 
     /// Proves that a former primary wrote nothing of its own that its successor has not.

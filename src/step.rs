@@ -92,6 +92,11 @@ pub trait Step {
         true
     }
 
+    /// Whether what is found, where the fact was `new` already, is what a reboot makes of it.
+    fn rebooted(&self, found: &Self::Fact, old: &Self::Fact, _new: &Self::Fact) -> bool {
+        !self.lasts() && found == old
+    }
+
     /// Whether a value that is neither as it was nor as it should be is what a `set` that died leaves behind.
     fn half_done(&self, _found: &Self::Fact, _old: &Self::Fact, _new: &Self::Fact) -> bool {
         false
@@ -113,7 +118,7 @@ pub(crate) trait Erased {
     ) -> Local<'a, Result<Seen<Value, Value>>>;
     fn undo(&self) -> Result<Undo<Value>>;
     fn compares_and_sets(&self) -> bool;
-    fn lasts(&self) -> bool;
+    fn rebooted(&self, found: &Value, old: &Value, new: &Value) -> bool;
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool;
 }
 
@@ -152,17 +157,18 @@ impl<S: Step> Erased for S {
         Step::compares_and_sets(self)
     }
 
-    fn lasts(&self) -> bool {
-        Step::lasts(self)
+    fn rebooted(&self, found: &Value, old: &Value, new: &Value) -> bool {
+        facts(found, old, new).is_some_and(|(found, old, new)| Step::rebooted(self, &found, &old, &new))
     }
 
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool {
-        let fact = |value: &Value| serde_json::from_value::<S::Fact>(value.clone());
-        match (fact(found), fact(old), fact(new)) {
-            (Ok(found), Ok(old), Ok(new)) => Step::half_done(self, &found, &old, &new),
-            _ => false,
-        }
+        facts(found, old, new).is_some_and(|(found, old, new)| Step::half_done(self, &found, &old, &new))
     }
+}
+
+fn facts<F: DeserializeOwned>(found: &Value, old: &Value, new: &Value) -> Option<(F, F, F)> {
+    let fact = |value: &Value| serde_json::from_value(value.clone()).ok();
+    Some((fact(found)?, fact(old)?, fact(new)?))
 }
 
 fn erase<F: Serialize, E: Serialize>(seen: Seen<F, E>) -> Result<Seen<Value, Value>> {

@@ -52,7 +52,8 @@ impl Server {
         made
     }
 
-    /// Opens the decision of a run on its target, and closes every older one.
+    /// Opens the decision of a run on its target, and closes every older one; what fenced the target before, as the source
+    /// of a run that is over, does so no more: else nobody could open it again who finds it closed after it was promoted.
     pub async fn open_decision(&self, permit: &Permit) -> Result<()> {
         let sql = self.dialect().await?.open_decision(permit.run());
         self.session.packet(&sql).await.map(|_| ())

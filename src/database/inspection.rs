@@ -66,6 +66,23 @@ impl Server {
         sets.iter().flatten().map(pair).collect()
     }
 
+    /// Lists the filters of the server's own binlog: what they leave out reaches nobody.
+    pub async fn binlog_filters(&self) -> Result<Vec<String>> {
+        let mut answer = Ok(Vec::new());
+        for sql in self.dialect().await?.words().binlog_status {
+            answer = self.session.packet(sql).await;
+            if answer.is_ok() {
+                break;
+            }
+        }
+        let found = answer?.into_iter().flatten().flatten();
+        let filters = found.filter(|(name, _)| matches!(name.as_str(), "Binlog_Do_DB" | "Binlog_Ignore_DB"));
+        Ok(filters
+            .filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect())
+    }
+
     /// Tells how far the server's clock is ahead of the controller's, in seconds; half the way there is taken off.
     pub async fn clock_ahead(&self) -> Result<f64> {
         let sent = event::now();

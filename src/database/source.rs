@@ -45,6 +45,11 @@ impl Channel {
             "Replicate_Ignore_Table",
             "Replicate_Wild_Do_Table",
             "Replicate_Wild_Ignore_Table",
+            "Replicate_Rewrite_DB",
+            // What these drop counts as arrived.
+            "Replicate_Ignore_Server_Ids",
+            "Replicate_Do_Domain_Ids",
+            "Replicate_Ignore_Domain_Ids",
         ];
         Ok(Self {
             source: format!("{}:{}", server.field(row, columns.host)?, server.field(row, columns.port)?),
@@ -71,14 +76,19 @@ impl Channel {
 impl Server {
     /// Makes the server follow a source from where it stands.
     ///
+    /// `former_primary` says that what counts of it is what its binlog has.
+    ///
     /// # Errors
     /// [`Error::Deadline`] where the source does not get everything the server has, or the channel does not run.
-    pub async fn follow(&self, _permit: &Permit, source: &Server) -> Result<()> {
+    pub async fn follow(&self, _permit: &Permit, source: &Server, former_primary: bool) -> Result<()> {
         let limit = self.settings.databases.deadlines.replication;
         let dialect = self.dialect().await?;
         self.session.packet(dialect.words().stop).await?;
         let quarantine = self.settings.databases.quarantine_domain;
-        let position = dialect.source_needs(&self.status().await?.position, quarantine)?;
+        let status = self.status().await?;
+        // What a former primary got when it was a replica itself, and has in no binlog, is of a domain long dead.
+        let has = if former_primary { &status.binlog_position } else { &status.position };
+        let position = dialect.source_needs(has, quarantine)?;
         if let Some(position) = position
             && !source.has(&position, limit).await?
         {
@@ -91,6 +101,12 @@ impl Server {
         let at = dialect.begins_at(&ours, &theirs, quarantine)?;
         self.unlogged(&dialect.follow(&self.connection_to(source), at.as_deref())).await?;
         self.runs("", limit, Channel::healthy).await
+    }
+
+    /// Has the server keep its source, and neither receive nor apply.
+    pub async fn rest(&self, _permit: &Permit) -> Result<()> {
+        let dialect = self.dialect().await?;
+        self.session.packet(dialect.words().stop).await.map(|_| ())
     }
 
     /// Proves that a former primary wrote nothing of its own that its successor has not.

@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
         let (permit, want) = match recorded {
             Some(StepState::Done { new, .. }) if seen.fact == new => return Ok("done"),
             Some(StepState::Done { old, new, .. }) => {
-                if node.step.lasts() || !self.journal.borrow().state().committed || seen.fact != old {
+                if !self.journal.borrow().state().committed || !node.step.rebooted(&seen.fact, &old, &new) {
                     return drift(&old, &new, &seen.fact);
                 }
                 (self.journal.borrow_mut().start(&node.id, &old, &new)?, new)

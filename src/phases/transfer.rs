@@ -261,7 +261,8 @@ impl Transfer<'_> {
             self.gate.push(id);
         }
         let id = format!("domain.{}", to.name);
-        self.graph.add(&id, Role::Fact, SiteDomain { server: to.clone(), primary: from.clone() });
+        let quarantine = self.settings.databases.quarantine_domain;
+        self.graph.add(&id, Role::Fact, SiteDomain { server: to.clone(), primary: from.clone(), quarantine });
         self.gate.push(id);
         self.graph.add("way-back-tried", Role::Guard, ReverseTrial { source: from.clone(), target: to.clone() });
         self.gate.push("way-back-tried".into());

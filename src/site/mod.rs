@@ -43,6 +43,9 @@ impl HostFile {
 
 /// Reads files on hosts; what is not there is nothing.
 ///
+/// A minion writes whole lines only, so a last line without an end is read as one: else what an abort puts back would be
+/// neither as it was nor as it should be.
+///
 /// # Errors
 /// [`Error::Remote`] where a host does not answer, or a file is there and cannot be read.
 pub async fn read(outside: &Outside, files: &[HostFile], seconds: u64) -> Result<BTreeMap<String, Option<String>>> {
@@ -51,7 +54,7 @@ pub async fn read(outside: &Outside, files: &[HostFile], seconds: u64) -> Result
         let answers = outside.call(&hosts, vec![Call::new("file.read", json!({"path": path}))], seconds).await?;
         for (host, said) in answers {
             let content = match said.into_iter().next() {
-                Some(Ok(Value::String(text))) => Some(text),
+                Some(Ok(Value::String(text))) => Some(format!("{}\n", text.trim_end_matches('\n'))),
                 Some(Err(problem)) if problem.contains("No such file or directory") => None,
                 other => return Err(Error::remote(&host, format!("reading {path}: unexpected answer {other:?}"))),
             };

@@ -14,6 +14,8 @@ pub struct SiteDomain {
     pub server: Rc<Server>,
     /// The primary whose domain is the site's as long as it accepts writes.
     pub primary: Rc<Server>,
+    /// The domain that is nobody's to write in; a primary that was opened again after it had booted closed does.
+    pub quarantine: u32,
 }
 
 impl Step for SiteDomain {
@@ -25,8 +27,18 @@ impl Step for SiteDomain {
     }
 
     async fn want(&self, _earlier: &Earlier) -> Result<Option<u32>> {
-        let primary = self.primary.status().await?;
-        if primary.read_only { Ok(self.server.status().await?.own.domain) } else { Ok(primary.own.domain) }
+        let (dialect, mut status) = (self.server.dialect().await?, self.primary.status().await?);
+        if status.read_only {
+            status = self.server.status().await?;
+            // A replica that booted as one may rest in the quarantine.
+            if status.read_only {
+                return Ok(status.own.domain);
+            }
+        }
+        match status.own.domain {
+            Some(domain) if domain == self.quarantine => dialect.site_domain(&status, self.quarantine),
+            domain => Ok(domain),
+        }
     }
 
     async fn set(&self, permit: &Permit, to: &Option<u32>, _earlier: &Earlier) -> Result<Seen<Option<u32>, ()>> {

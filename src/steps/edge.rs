@@ -77,6 +77,10 @@ impl Switch {
     /// Refuses where another version than those named is active.
     async fn expect(&self, expected: &[u64], new: u64) -> Result<()> {
         let active = self.active().await?.number;
+        self.is_of(active, expected, new)
+    }
+
+    fn is_of(&self, active: u64, expected: &[u64], new: u64) -> Result<()> {
         if expected.contains(&active) {
             return Ok(());
         }
@@ -369,11 +373,22 @@ impl Step for Activated {
         let switch = &self.switch;
         let versions: Versions = earlier.of(&self.staged)?;
         let forward = *to == versions.backends;
-        let version = if forward { versions.staged } else { versions.base };
+        let ours = [versions.base, versions.staged];
+        let (mut version, mut theirs) = (if forward { versions.staged } else { versions.base }, false);
         if !forward {
-            switch.expect(&[versions.staged, versions.base], version).await?;
+            let active = switch.active().await?;
+            // Somebody else's that points back already is theirs to keep.
+            theirs = !ours.contains(&active.number) && active.backends == *to;
+            if theirs {
+                version = active.number;
+            } else {
+                switch.is_of(active.number, &ours, version)?;
+            }
+        } else if let Some(active) = switch.seen.borrow().as_ref().map(|active| active.number) {
+            // Whoever goes on after a death looked as it began; its predecessor's look is too old.
+            switch.is_of(active, &ours, version)?;
         }
-        let warning = switch.fastly.activate(permit, &switch.id, version).await?;
+        let warning = if theirs { None } else { switch.fastly.activate(permit, &switch.id, version).await? };
         let fact = if switch.prober.is_some() {
             // Forward the first proof is enough, for the rest is on its way; back, nobody may be left behind.
             switch.serves(version, !forward, if forward { Duration::ZERO } else { STEADY }).await?;

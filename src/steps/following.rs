@@ -52,7 +52,11 @@ impl Step for Follow {
                 if let Some(successor) = &self.successor {
                     self.server.not_apart(successor).await?;
                 }
-                self.server.follow(permit, source).await?;
+                self.server.follow(permit, source, self.successor.is_some()).await?;
+                // Somebody had stopped it before it was pointed elsewhere.
+                if !to.running {
+                    self.server.rest(permit).await?;
+                }
             }
         }
         self.observe().await
@@ -62,8 +66,13 @@ impl Step for Follow {
         Undo::Restore
     }
 
+    fn rebooted(&self, found: &Following, _old: &Following, new: &Following) -> bool {
+        // Its own files may tell a server not to replicate at boot.
+        !found.running && found.source == new.source
+    }
+
     fn half_done(&self, found: &Following, old: &Following, new: &Following) -> bool {
-        // Before it is pointed anywhere it is stopped, so that its position stands.
-        !found.running && (found.source == old.source || found.source == new.source)
+        // Before it is pointed anywhere it is stopped, so that its position stands; and started, then stopped where it was.
+        found.source == old.source || found.source == new.source
     }
 }

@@ -9,7 +9,7 @@ import re
 import subprocess
 from itertools import pairwise
 
-from tests.lab.loopback import Chain
+from tests.lab.loopback import QUARANTINE, Chain
 from tests.lab.mariadb import MariaDB
 from tests.lab.watch import Watch
 from tests.lab.writer import Results
@@ -45,7 +45,7 @@ def turns(chain: Chain, run: int) -> int:
     return sum(1 for here, there in pairwise(sides) if here != there)
 
 
-def clashes(chain: Chain, quarantine: int = 99) -> list[str]:
+def clashes(chain: Chain, quarantine: int = QUARANTINE) -> list[str]:
     """Names the places in the binlogs of both primaries that two servers filled: each took itself for the primary."""
     written: dict[tuple[int, int], set[int]] = {}
     for server in (chain.old, chain.new):

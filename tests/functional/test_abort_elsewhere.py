@@ -14,6 +14,7 @@ import pytest
 from tests.lab import direct, world
 from tests.lab.cut import Cut
 from tests.lab.loopback import Chain
+from tests.lab.mariadb import MariaDB
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
 
@@ -106,6 +107,45 @@ def test_a_promotion_that_won_is_finished(site: Site) -> None:
     assert taken.verdict == "done", taken.problem
     assert world.writable(site.chain) == ["new-db1"]
     assert direct.run(site.pillar, "plan", phase="flip").answer["changes"] == []
+
+
+def test_a_promotion_that_won_is_finished_where_the_target_was_fenced_by_a_run_before(
+    site: Site,
+) -> None:
+    """The row of the fence of that run, long over, stands on the target still."""
+    new = site.chain.new
+    for phase in ("flip", "revert"):
+        assert direct.run(site.pillar, "apply", phase=phase).verdict == "done"
+    site.dies("flip", "fail-before:role-at-boot.new-db1")
+    new.restart()
+    assert (world.writable(site.chain), _domain(new)) == ([], 99)
+    taken = site.abort()
+    assert taken.verdict == "done", taken.problem
+    assert world.writable(site.chain) == ["new-db1"]
+    # Not where it rested, closed: there nobody looks at what is written.
+    assert _domain(new) == 0
+    assert direct.run(site.pillar, "plan", phase="flip").answer["changes"] == []
+
+
+def test_a_source_that_rebooted_writes_where_the_site_writes(site: Site) -> None:
+    """It booted closed, apart, as its role at boot said by then."""
+    old = site.chain.old
+    site.dies("flip", "panic-after:notice.old")
+    old.restart()
+    assert (world.writable(site.chain), _domain(old)) == ([], 99)
+    taken = site.abort()
+    assert taken.verdict == "done", taken.problem
+    assert world.writable(site.chain) == ["old-db1"]
+    assert _domain(old) == 0
+    # So that work of an administrator on the fenced source stands in nobody's way.
+    assert direct.run(site.pillar, "apply", phase="flip").verdict == "done"
+    old.run("FLUSH TABLES")
+    reverted = direct.run(site.pillar, "apply", phase="revert")
+    assert reverted.verdict == "done", reverted.problem
+
+
+def _domain(server: MariaDB) -> int:
+    return int(server.value("SELECT @@global.gtid_domain_id"))
 
 
 def test_where_a_primary_does_not_answer_nothing_is_touched(site: Site) -> None:

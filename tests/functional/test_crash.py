@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab import direct, sabotage, world
 from tests.lab.direct import Done
-from tests.lab.loopback import Chain
+from tests.lab.loopback import QUARANTINE, Chain
 from tests.lab.sabotage import KILLED
 from tests.lab.salt import SaltMaster
 from tests.lab.watch import Watch
@@ -159,6 +159,16 @@ def test_a_target_that_reboots_behind_the_commit_point_is_opened_by_the_same_com
     site.is_there("flip")
 
 
+def test_a_replica_that_does_not_replicate_by_itself_at_boot_is_started_again(site: Site) -> None:
+    """Many a site says skip_slave_start."""
+    stopped = site.apply("flip", "fail-before:role-at-boot.new-db1")
+    assert stopped.verdict == "stopped", stopped.problem
+    site.chain["new-db2"].restart("--skip-slave-start")
+    site.carry("flip")
+    site.is_there("flip")
+    site.chain.wait_replicating(replicas=["new-db2"])
+
+
 def test_a_target_that_rebooted_stays_closed_where_somebody_opened_the_source(
     fresh_chain: Chain,
 ) -> None:
@@ -190,6 +200,52 @@ def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) 
     site.carry("flip")
 
 
+def test_a_primary_that_was_a_replica_itself_once_has_its_way_back(fresh_chain: Chain) -> None:
+    """Of the domain in which it followed then nobody else knows."""
+    site = Site(fresh_chain)
+    fresh_chain.old.run("SET GLOBAL gtid_slave_pos=CONCAT(@@gtid_binlog_pos, ',9-99-1000')")
+    for phase in ("flip", "revert", "flip"):
+        site.carry(phase)
+        assert world.writable(fresh_chain) == [PRIMARY[phase]]
+
+
+def test_a_replica_that_somebody_stopped_is_put_back_as_he_left_it(site: Site) -> None:
+    assert site.apply("flip", "crash-after:1").rc == KILLED
+    replica = site.chain["new-db2"]
+    replica.run("STOP SLAVE")
+    done = site.apply("flip", "fail-before:fence")
+    assert done.verdict == "aborted", done.problem
+    (channel,) = replica.channels()
+    assert (channel["Master_Host"], channel["Slave_SQL_Running"]) == (
+        site.chain["relay"].address,
+        "No",
+    )
+    replica.run("START SLAVE")
+    site.chain.wait_replicating()
+
+
+@pytest.mark.parametrize("text", ["", "theirs", "theirs\n\n"])
+def test_a_file_without_whole_lines_is_put_back_though_the_way_back_dies(
+    site: Site, text: str
+) -> None:
+    """A minion writes whole lines only."""
+    notice = site.chain.notice_path("old")
+    notice.write_text(text)
+    number = 1
+    while site.apply("flip", f"crash-after:{number}").rc == KILLED:
+        if '"record":"done","step":"notice.old"' in site.journal().read_text():
+            break
+        number += 5
+        site.carry("revert")
+        notice.write_text(text)
+    # Put back, and dead before it could say so.
+    notice.write_text(text.rstrip("\n") + "\n")
+    done = direct.run(site.pillar, "abort")
+    assert done.verdict == "aborted", done.problem
+    assert notice.read_text().rstrip("\n") == text.rstrip("\n")
+    notice.unlink()
+
+
 def test_work_of_an_administrator_on_a_fenced_source_does_not_end_its_way_back(
     site: Site,
 ) -> None:
@@ -199,6 +255,16 @@ def test_work_of_an_administrator_on_a_fenced_source_does_not_end_its_way_back(
     for phase in ("flip", "revert", "flip"):
         site.carry(phase)
         site.is_there(phase)
+
+
+def test_work_of_administrators_on_whoever_is_fenced_ends_no_way_back(site: Site) -> None:
+    """A replica that knew the one's could not follow the other, from the second way back on."""
+    for phase in ("flip", "revert") * 3:
+        site.carry(phase)
+        site.is_there(phase)
+        fenced = site.chain.old if phase == "flip" else site.chain.new
+        fenced.run("FLUSH TABLES")
+        assert any(gtid.startswith(f"{QUARANTINE}-") for gtid in fenced.position().split(","))
 
 
 def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same_command(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import direct, world
+from tests.lab import direct, sabotage, world
 from tests.lab.cut import Cut
 from tests.lab.direct import Done
 from tests.lab.edge.standin import Edge
@@ -246,6 +247,31 @@ def test_a_version_that_somebody_activated_in_between_is_left_alone(site: Site) 
     assert site.active()["docs"] == foreign
     # Theirs, which nobody proved.
     site.comes_to_serve("old")
+
+
+def test_a_version_that_somebody_activated_while_the_run_was_dead_is_left_alone(site: Site) -> None:
+    """Its predecessor had looked; whoever goes on looks again."""
+    for name in ("blog", "talk"):
+        del site.pillar["edge"]["services"][name]
+    assert site.apply("flip").verdict == "done"
+    records = sabotage.journal(site.pillar).read_text().splitlines()
+    begun = [json.loads(line) for line in records]
+    number = [(one["record"], one.get("step")) for one in begun].index(("started", "edge.docs"))
+    assert site.apply("revert").verdict == "done"
+    before = site.active()
+    assert site.apply("flip", f"crash-after:{number + 1}").rc == sabotage.KILLED
+    died = sabotage.journal(site.pillar).read_text()
+    assert '"record":"done","step":"edge.docs.unmoved"' in died
+    assert site.active() == before
+    foreign = site.edge.point_backend(site.ids["docs"], "store", weight=2)
+    site.edge.activate(site.ids["docs"], foreign)
+    done = site.apply("flip")
+    assert done.verdict == "aborted", done.problem
+    assert done.problem["kind"] == "drift"
+    assert site.active()["docs"] == foreign
+    assert site.apply("flip").verdict == "done"
+    active = site.edge.must("GET", f"/service/{site.ids['docs']}/details")["active_version"]
+    assert [one["weight"] for one in active["backends"] if one["name"] == "store"] == [2]
 
 
 def test_an_address_that_no_node_owns_is_found_before_anybody_is_bothered(site: Site) -> None:

@@ -61,6 +61,15 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
     ("old-db1", "RENAME TABLE saltext_migrate.marker TO saltext_migrate.hidden",
      "RENAME TABLE saltext_migrate.hidden TO saltext_migrate.marker",
      "old-db1", "the table saltext_migrate.marker is missing", True),
+    # What these drop counts as arrived, and the flip would lose it.
+    ("new-db1", "STOP SLAVE; CHANGE MASTER TO IGNORE_DOMAIN_IDS=(5); START SLAVE",
+     "STOP SLAVE; CHANGE MASTER TO IGNORE_DOMAIN_IDS=(); START SLAVE",
+     "new-db1", "replication filters: Replicate_Ignore_Domain_Ids=5", True),
+    ("relay", "STOP SLAVE; CHANGE MASTER TO IGNORE_SERVER_IDS=(77); START SLAVE",
+     "STOP SLAVE; CHANGE MASTER TO IGNORE_SERVER_IDS=(); START SLAVE",
+     "new-relay", "replication filters: Replicate_Ignore_Server_Ids=77", True),
+    ("old-db1", "SET GLOBAL gtid_domain_id=99", "SET GLOBAL gtid_domain_id=0",
+     "old-db1", "it writes in domain 99", False),
 ]  # fmt: skip
 
 
@@ -137,6 +146,21 @@ def test_a_hop_that_does_not_pass_on_what_it_replicated_blocks(
         fresh_chain.wait_replicating()
         subject = "new-relay" if server == "relay" else server
         assert has(findings(fresh_chain.pillar()), subject, "log_slave_updates is off", True)
+
+
+@pytest.mark.parametrize("server", ["old-db1", "relay"])
+def test_a_binlog_that_leaves_something_out_blocks(fresh_chain: Chain, server: str) -> None:
+    with configured(fresh_chain, server, "binlog_ignore_db=cache"):
+        fresh_chain.wait_replicating()
+        subject = "new-relay" if server == "relay" else server
+        words = "its binlog leaves something out: Binlog_Ignore_DB=cache"
+        assert has(findings(fresh_chain.pillar()), subject, words, True)
+
+
+def test_a_site_whose_own_domain_is_the_quarantine_blocks(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["quarantine_domain"] = 0
+    assert has(findings(pillar), "old-db1", "it writes in domain 0", True)
 
 
 @pytest.mark.parametrize("server", ["relay", "new-db1", "old-db2"])

@@ -27,6 +27,7 @@ const WORDS: &Words = &Words {
     forget: "STOP SLAVE; RESET SLAVE ALL",
     position: "SELECT @@global.gtid_current_pos AS position",
     binlog_position: "SELECT @@global.gtid_binlog_pos AS position",
+    binlog_status: &["SHOW MASTER STATUS"],
     last_written: "SELECT @@last_gtid AS position",
     // READ_ONLY ADMIN was part of SUPER before 10.11 (MariaDB Server documentation, "Grant").
     bypassing: "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
@@ -95,7 +96,9 @@ impl Dialect for MariaDb {
         let run = text(run);
         format!(
             "UPDATE {SCHEMA}.decision SET state='unfence', decided=NOW(6) WHERE state='open' AND run<>{run}; \
-             INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES ({run}, 'open', NOW(6))"
+             {supersede}; \
+             INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES ({run}, 'open', NOW(6))",
+            supersede = super::supersede(&run)
         )
     }
 

@@ -52,6 +52,8 @@ pub struct Words {
     /// Everything that the server has, and what its own binlog has.
     pub position: &'static str,
     pub binlog_position: &'static str,
+    /// What the binlog leaves out, among other things; the words of newer releases first.
+    pub binlog_status: &'static [&'static str],
     /// What a marker's session asks for right after its write.
     pub last_written: &'static str,
     /// Accounts that write past a fence, as `grantee`.
@@ -243,11 +245,17 @@ fn tables() -> String {
     )
 }
 
+/// Ends the fences of all runs before: of whoever starts anew with a server, none holds any more.
+fn supersede(run: &str) -> String {
+    format!("UPDATE {SCHEMA}.fence SET state='superseded' WHERE run<>{run} AND state='fenced'")
+}
+
 /// Writes the fence's row for a run; once it was lifted it stays so.
 pub fn announcement(run: &str) -> String {
     format!(
-        "UPDATE {SCHEMA}.fence SET state='superseded' WHERE run<>{run} AND state='fenced'; \
-         INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6))"
+        "{supersede}; \
+         INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6))",
+        supersede = supersede(run)
     )
 }
 

@@ -33,6 +33,7 @@ const WORDS: &Words = &Words {
     forget: "STOP REPLICA; RESET REPLICA ALL",
     position: "SELECT @@global.gtid_executed AS position",
     binlog_position: "SELECT @@global.gtid_executed AS position",
+    binlog_status: &["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"],
     last_written: "SELECT @@global.gtid_executed AS position",
     // Nobody: super_read_only holds off whoever may do everything else.
     bypassing: "SELECT '' AS grantee WHERE FALSE",
@@ -82,7 +83,7 @@ const LIFTED: &str = "DECLARE was INT DEFAULT 0; \
 fn procedures() -> [(&'static str, &'static str, String); 6] {
     let lifted = format!("EXISTS (SELECT 1 FROM {SCHEMA}.fence WHERE run=this AND state='lifted')");
     let announcement = super::announcement("this");
-    let others = super::others("this");
+    let (others, supersede) = (super::others("this"), super::supersede("this"));
     [
         (
             "open_decision",
@@ -90,6 +91,7 @@ fn procedures() -> [(&'static str, &'static str, String); 6] {
             format!(
                 "{LIFTED} \
                  UPDATE {SCHEMA}.decision SET state='unfence', decided=NOW(6) WHERE state='open' AND run<>this; \
+                 {supersede}; \
                  INSERT IGNORE INTO {SCHEMA}.decision (run, state, opened) VALUES (this, 'open', NOW(6)); \
                  IF was THEN {CLOSE_AGAIN}; END IF; DO RELEASE_LOCK('saltext_migrate');"
             ),

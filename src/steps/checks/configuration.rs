@@ -34,6 +34,14 @@ impl Topic for Configuration {
                     format!("set {updates}=ON in its configuration and restart it, days before the flip"),
                 );
             }
+            let filters = server.binlog_filters().await?;
+            if !filters.is_empty() {
+                notes.doubt(
+                    &server.name,
+                    format!("its binlog leaves something out: {}", filters.join(", ")),
+                    "take it out of its configuration and restart it, days before the flip: what is left out is lost by it",
+                );
+            }
             for remark in server.dialect().await?.remarks(&status) {
                 if remark.blocking {
                     notes.block(&server.name, remark.found, remark.mend);

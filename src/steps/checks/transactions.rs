@@ -28,6 +28,23 @@ impl Topic for Transactions {
             states.push((server, status));
         }
         let Ok(primary) = self.from.status().await else { return Ok(notes.findings) };
+        let domain = primary.own.domain;
+        if domain == Some(self.quarantine_domain) {
+            let what = format!("it writes in domain {}, which is for what harms nobody", self.quarantine_domain);
+            match self.from.dialect().await?.site_domain(&primary, self.quarantine_domain)? {
+                // It booted closed and was opened by hand: the transfer itself goes back to the site's domain.
+                Some(site) if domain != Some(site) => notes.warn(
+                    &self.from.name,
+                    what,
+                    format!("SET GLOBAL gtid_domain_id={site} there, and have its sessions connect anew"),
+                ),
+                _ => notes.doubt(
+                    &self.from.name,
+                    what,
+                    "give migrate:databases:quarantine_domain a number in which nobody writes",
+                ),
+            }
+        }
         for (server, status) in states.iter().filter(|(_, status)| status.family == primary.family) {
             let name = &server.name;
             for found in server.dialect().await?.errant(status, &primary, self.quarantine_domain)? {

@@ -190,7 +190,7 @@ class Chain:
         return open_[0]
 
     def settle(self, timeout: float = 20.0) -> None:
-        """Waits until every server has what the serving primary wrote; work in the quarantine stays where it was done."""
+        """Waits until every server has what the serving primary wrote; but what is in the quarantine stays there."""
         primary = self.serving()
         parts = primary.position().split(",")
         position = ",".join(part for part in parts if not part.startswith(f"{QUARANTINE}-"))

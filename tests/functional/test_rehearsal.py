@@ -164,7 +164,8 @@ def test_a_replica_is_not_opened_for_others_and_is_closed_whatever_happens(
     fresh_chain: Chain,
 ) -> None:
     settings, stray, app = (
-        throw_away(fresh_chain, fence=500),
+        # Long enough to be seen by whoever looks between two looks of others.
+        throw_away(fresh_chain, fence=3000),
         fresh_chain["new-db2"],
         fresh_chain.app,
     )

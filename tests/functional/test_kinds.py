@@ -19,7 +19,7 @@ SAME = [kind for kind in KINDS if "-to-" not in kind]
 def to_and_fro(chain: Chain) -> list[dict[str, Any]]:
     """Flips, reverts, flips and reverts under two writers; returns the findings of the first."""
     pillar = chain.pillar()
-    # Five servers beside other tests may fall back by more than the second that people would wait, and are refused then.
+    # Beside other tests five servers may fall back by more than a second, for which a flip is refused.
     pillar["databases"]["max_lag"] = 10_000
     findings: list[dict[str, Any]] = []
     # Enough to lose something; five servers of a kind carry it on two busy processors.

@@ -101,7 +101,8 @@ def nobody_lost_anything(seen: Seen) -> None:
 def editors_waited_no_longer_than_they_must(seen: Seen) -> None:
     """The longest of drain, edge, and edge with databases; the notice's own way on and off, and some slack.
 
-    On top of that the pause between two saves that the same machine brings about without a notice, which the judge's measure contains.
+    On top of that the pause between two saves that the same machine brings about without a notice: the
+    judge's measure contains it.
     """
     edge = seen.step("edge.docs")["seconds"] * 1000
     on = max(seen.step(f"notice.{side}")["seconds"] for side in ("old", "new")) * 1000

@@ -1,5 +1,6 @@
 //! What checks ask a server, beyond its status; reads only.
 
+use super::dialect::PRIVILEGED;
 use super::quote::text;
 use super::{SCHEMA, Server};
 use crate::error::Result;
@@ -18,9 +19,6 @@ pub enum Writers {
     Privileged,
 }
 
-const PRIVILEGED: &str = "SELECT SUBSTRING_INDEX(SUBSTRING(GRANTEE, 2), '''@''', 1) FROM information_schema.USER_PRIVILEGES \
-                          WHERE PRIVILEGE_TYPE IN ('RELOAD','SUPER','READ_ONLY ADMIN')";
-
 impl Server {
     /// Lists the accounts that could write past a fence, as `user@host`.
     pub async fn may_bypass_fence(&self) -> Result<Vec<String>> {
@@ -28,6 +26,37 @@ impl Server {
         let grantees =
             sets.iter().flatten().map(|row| self.field(row, "grantee").map(|grantee| grantee.replace('\'', "")));
         grantees.collect()
+    }
+
+    /// Lists procedures with which whoever may call them writes past a fence: their definer is one of these accounts.
+    pub async fn bypassing_procedures(&self, accounts: &[String]) -> Result<Vec<String>> {
+        let Some(sql) = self.dialect().await?.words().procedures else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for row in self.session.packet(sql).await?.iter().flatten() {
+            let (name, definer) = (self.field(row, "name")?, self.field(row, "definer")?);
+            if accounts.iter().any(|account| account == definer) {
+                found.push(format!("{name} of {definer}"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lists what the migration's own account would need to be allowed everywhere, and is not.
+    pub async fn not_allowed(&self) -> Result<Vec<&'static str>> {
+        let needed = self.dialect().await?.words().needed;
+        let sets = self.session.packet("SHOW GRANTS").await?;
+        // One column, named after the account; roles that are on are in it.
+        let everywhere: Vec<&str> = sets
+            .iter()
+            .flatten()
+            .filter_map(|row| row.values().next()?.as_deref()?.strip_prefix("GRANT ")?.split_once(" ON *.* TO "))
+            // MySQL leaves no room behind the commas between its newer rights.
+            .flat_map(|(rights, _)| rights.split(',').map(str::trim))
+            .collect();
+        if everywhere.contains(&"ALL PRIVILEGES") {
+            return Ok(Vec::new());
+        }
+        Ok(needed.iter().copied().filter(|right| !everywhere.contains(right)).collect())
     }
 
     /// Lists the prepared XA transactions: they survive the fence and hold their locks on the other side.

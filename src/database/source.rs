@@ -29,6 +29,8 @@ pub struct Channel {
     pub delay: u64,
     /// Filters that are configured.
     pub filters: Vec<String>,
+    /// Whether it goes over TLS.
+    pub tls: bool,
 }
 
 impl Channel {
@@ -57,6 +59,7 @@ impl Channel {
             receiving: word(columns.receiving),
             applying: word(columns.applying) == "Yes",
             error: error.join("; "),
+            tls: word(columns.tls) == "Yes",
             delay: word("SQL_Delay").parse().unwrap_or(0),
             filters: filters
                 .into_iter()

@@ -75,11 +75,12 @@ fn checks(graph: &mut Graph, settings: &Settings, servers: &Servers, outside: &O
     let databases = &settings.databases;
     let new: Vec<_> = servers.all().iter().filter(|server| server.side == Side::New).cloned().collect();
     let mut known = databases.may_bypass_fence.clone();
-    known.push(databases.accounts.admin.user.clone());
+    let admin = databases.accounts.admin.user.clone();
+    known.push(admin.clone());
     let replication = databases.accounts.replication.user.clone();
     let following = Following { old: servers.primary(Side::Old), new: new.clone(), replication };
     graph.add("check.test", Role::Check, Check(following));
-    graph.add("check.privileges", Role::Check, Check(Privileges { primaries: new, known }));
+    graph.add("check.privileges", Role::Check, Check(Privileges { primaries: new, known, admin }));
     let seconds = settings.notice.host_seconds;
     let mut minions: Vec<String> = notice_files(settings, Side::New).into_iter().map(|file| file.host).collect();
     minions.sort();

@@ -12,6 +12,30 @@ use std::time::Duration;
 /// MariaDB, by what it has had since 10.6.
 pub struct MariaDb;
 
+/// `User` and `Host` of those who get a global right through a role, whatever roles lie between; what the role PUBLIC has
+/// everybody has. No view of the server lists what a role may do: its rights are the bits of `access` (MariaDB Server,
+/// sql/privilege.h).
+macro_rules! through_roles {
+    ($access:literal) => {
+        concat!(
+            "(WITH RECURSIVE role (name) AS (\
+               SELECT User FROM mysql.global_priv WHERE JSON_VALUE(Priv,'$.is_role') AND ",
+            $access,
+            " UNION SELECT further.User FROM mysql.roles_mapping AS further JOIN role ON further.Role = role.name \
+               WHERE further.Host = '') \
+             SELECT User, Host FROM mysql.roles_mapping JOIN role ON Role = name WHERE Host <> '' \
+             UNION SELECT name, '%' FROM role WHERE name = 'PUBLIC') AS holder"
+        )
+    };
+}
+
+/// Names of those whose statements a read-only server may log.
+pub const PRIVILEGED: &str = concat!(
+    "SELECT SUBSTRING_INDEX(SUBSTRING(GRANTEE, 2), '''@''', 1) FROM information_schema.USER_PRIVILEGES \
+     WHERE PRIVILEGE_TYPE IN ('RELOAD','SUPER','READ_ONLY ADMIN') UNION SELECT User FROM ",
+    through_roles!("JSON_VALUE(Priv,'$.access') & 0x200008040")
+);
+
 const WORDS: &Words = &Words {
     family: "MariaDB",
     oldest: (10, 6, 0),
@@ -30,10 +54,34 @@ const WORDS: &Words = &Words {
     binlog_status: &["SHOW MASTER STATUS"],
     last_written: "SELECT @@last_gtid AS position",
     // READ_ONLY ADMIN was part of SUPER before 10.11 (MariaDB Server documentation, "Grant").
-    bypassing: "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
-                WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN' \
-                OR (PRIVILEGE_TYPE = 'SUPER' AND NOT EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES \
-                    WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN'))",
+    bypassing: concat!(
+        "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
+         WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN' OR (PRIVILEGE_TYPE = 'SUPER' AND \
+           SUBSTRING_INDEX(VERSION(),'.',1) * 100 + SUBSTRING_INDEX(SUBSTRING_INDEX(VERSION(),'.',2),'.',-1) < 1011) \
+         UNION SELECT CONCAT(User,'@',Host) FROM ",
+        through_roles!(
+            "(JSON_VALUE(Priv,'$.access') & 0x200000000 OR JSON_VALUE(Priv,'$.access') & 0x8000 \
+              AND COALESCE(JSON_VALUE(Priv,'$.version_id'),0) < 101100)"
+        )
+    ),
+    // A function that is called within a statement is refused with it.
+    procedures: Some(
+        "SELECT CONCAT(db,'.',name) AS name, definer FROM mysql.proc WHERE type='PROCEDURE' AND security_type='DEFINER' \
+         AND db NOT IN ('mysql','sys')",
+    ),
+    needed: &[
+        "READ_ONLY ADMIN",
+        "BINLOG ADMIN",
+        "BINLOG MONITOR",
+        "REPLICATION SLAVE ADMIN",
+        "REPLICATION MASTER ADMIN",
+        "SLAVE MONITOR",
+        "CONNECTION ADMIN",
+        "PROCESS",
+        "EVENT",
+        "RELOAD",
+        "SUPER",
+    ],
     close_by_hand: "SET GLOBAL read_only=1",
     open_by_hand: "SET GLOBAL read_only=0;",
     end_by_hand: "STOP SLAVE; RESET SLAVE ALL",
@@ -53,6 +101,7 @@ const WORDS: &Words = &Words {
         server_id: "Master_Server_Id",
         receiving: "Slave_IO_Running",
         applying: "Slave_SQL_Running",
+        tls: "Master_SSL_Allowed",
         replica: "Server_id",
     },
 };

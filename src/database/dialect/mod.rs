@@ -6,6 +6,8 @@
 mod mariadb;
 mod mysql;
 
+pub(super) use mariadb::PRIVILEGED;
+
 use super::pinned::Pinning;
 use super::{Record, SCHEMA, Session, Status};
 use crate::error::{Error, Result};
@@ -32,6 +34,7 @@ pub struct Columns {
     pub server_id: &'static str,
     pub receiving: &'static str,
     pub applying: &'static str,
+    pub tls: &'static str,
     /// The column with a replica's server id, where a source lists its replicas.
     pub replica: &'static str,
 }
@@ -58,6 +61,10 @@ pub struct Words {
     pub last_written: &'static str,
     /// Accounts that write past a fence, as `grantee`.
     pub bypassing: &'static str,
+    /// Procedures that run with their definer's rights, as `name` and `definer`, where a fence goes by those.
+    pub procedures: Option<&'static str>,
+    /// What the migration's own account may do everywhere, as docs/what-it-needs.md grants it.
+    pub needed: &'static [&'static str],
     /// How an administrator lets a fence fall, and opens a server, by hand.
     pub close_by_hand: &'static str,
     pub open_by_hand: &'static str,
@@ -222,7 +229,7 @@ pub async fn spoken(session: &Session, name: &str) -> Result<&'static dyn Dialec
 }
 
 /// Counts the tables that the migration keeps on a primary.
-const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='saltext_migrate' \
+pub(super) const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='saltext_migrate' \
                       AND TABLE_NAME IN ('decision','fence')";
 
 /// A connection's address without its port.

@@ -37,6 +37,19 @@ const WORDS: &Words = &Words {
     last_written: "SELECT @@global.gtid_executed AS position",
     // Nobody: super_read_only holds off whoever may do everything else.
     bypassing: "SELECT '' AS grantee WHERE FALSE",
+    procedures: None,
+    needed: &[
+        "SYSTEM_VARIABLES_ADMIN",
+        "PERSIST_RO_VARIABLES_ADMIN",
+        "REPLICATION_SLAVE_ADMIN",
+        "CONNECTION_ADMIN",
+        "XA_RECOVER_ADMIN",
+        "REPLICATION CLIENT",
+        "REPLICATION SLAVE",
+        "RELOAD",
+        "PROCESS",
+        "EVENT",
+    ],
     close_by_hand: "SET PERSIST super_read_only=ON",
     open_by_hand: "SET PERSIST super_read_only=OFF;\nSET PERSIST read_only=OFF;",
     end_by_hand: "STOP REPLICA; RESET REPLICA ALL",
@@ -60,6 +73,7 @@ const WORDS: &Words = &Words {
         server_id: "Source_Server_Id",
         receiving: "Replica_IO_Running",
         applying: "Replica_SQL_Running",
+        tls: "Source_SSL_Allowed",
         replica: "Server_Id",
     },
 };

@@ -13,6 +13,8 @@ use std::rc::Rc;
 pub struct Topology {
     pub servers: Vec<Rc<Server>>,
     pub from: Rc<Server>,
+    /// Whether the pillar has servers speak TLS.
+    pub tls: bool,
 }
 
 impl Topic for Topology {
@@ -119,6 +121,16 @@ impl Topology {
                 channel.source, channel.source_id, source.name, theirs.server_id
             );
             notes.block(&server.name, found, "find out which server answers at that address");
+        }
+        if channel.tls && !self.tls {
+            notes.warn(
+                &server.name,
+                format!(
+                    "it reads from {} over TLS, and would read in clear from wherever it is pointed to",
+                    source.name
+                ),
+                "name the authority in migrate:databases:tls:ca",
+            );
         }
         if channel.delay > 0 {
             notes.block(

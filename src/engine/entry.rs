@@ -125,7 +125,16 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
         return Ok(run.conclude(Plan::default(), Some(Error::Interrupted(why))).await);
     }
     let recalled = run.earlier.borrow().clone();
-    let plan = plan_the_rest(graph, recalled).await?;
+    let plan = match plan_the_rest(graph, recalled).await {
+        Ok(plan) => plan,
+        // There is only the way forward: what does not answer holds up what depends on it, and nothing else.
+        Err(_) if state.committed => {
+            run.needed =
+                graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+            return Ok(run.conclude(Plan::default(), None).await);
+        }
+        Err(error) => return Err(error),
+    };
     let blocking = plan.findings.iter().any(|finding| finding.blocking);
     // Findings are about a run that has not begun; one that has is judged by its own steps.
     if blocking && state.started().next().is_none() {

@@ -104,6 +104,19 @@ impl<'a> Run<'a> {
         self.needed.extend(state.started().map(str::to_owned));
     }
 
+    /// Takes a decision for taken that still stands as it was carried out, whatever does not answer before it: what people
+    /// wait for depends on it alone. One that does not stand waits for the steps before it, as ever.
+    async fn recall_commit(&self) {
+        for node in self.graph.nodes().iter().filter(|node| node.role == Role::Commit) {
+            let Some(StepState::Done { new, .. }) = self.journal.borrow().state().steps.get(&node.id).cloned() else {
+                continue;
+            };
+            if node.step.observe().await.is_ok_and(|seen| seen.fact == new) {
+                self.progress.borrow_mut().insert(node.id.clone(), Progress::Finished);
+            }
+        }
+    }
+
     fn committed(&self) -> bool {
         self.decided.get() || self.journal.borrow().state().committed
     }
@@ -140,6 +153,7 @@ impl<'a> Run<'a> {
     pub(super) async fn conclude(self, plan: Plan, mut back: Option<Error>) -> Report {
         if self.committed() {
             back = None;
+            self.recall_commit().await;
         }
         let mut overruled = false;
         loop {

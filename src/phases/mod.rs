@@ -7,7 +7,7 @@ mod checksum;
 mod cleanup;
 mod databases;
 mod deployment;
-mod edge;
+pub mod edge;
 mod guard;
 pub mod loss;
 mod orphans;
@@ -186,8 +186,14 @@ pub async fn revert_with_loss(settings: &Settings, outside: &Outside, loss: &Los
         return loss::apply(settings, outside, loss, None).await;
     };
     let state = journal.state();
-    let flip = state.phase == Phase::Flip.name();
-    if flip && (state.committed || state.started().any(|step| step == transfer::ids::PROMOTION)) {
+    let promotes = state.committed || state.started().any(|step| step == transfer::ids::PROMOTION);
+    let given_up = match Phase::named(&state.phase)? {
+        Phase::Flip => promotes,
+        // It could only be taken back by the primary that is gone.
+        Phase::Revert => !promotes,
+        _ => false,
+    };
+    if given_up {
         return loss::apply(settings, outside, loss, Some(journal)).await;
     }
     finish(journal, Phase::RevertWithLoss, settings, outside, false).await
@@ -302,7 +308,11 @@ async fn finish_or_abort(graph: &Graph, journal: Journal, why: &str, settings: &
 
 fn graph_of(journal: &Journal, settings: &Settings, outside: &Outside, guarded: bool) -> Result<Graph> {
     let state = journal.state();
-    if state.settings_hash != settings.hash {
+    let graph = Phase::named(&state.phase)?.graph(settings, outside, guarded)?;
+    // Behind the commit point there is only the way forward, and a server that is gone for good must not stand in it: all
+    // may be other than it was, but for the primaries.
+    let still = |step: &String| !step.starts_with("tables.") || graph.nodes().iter().any(|node| node.id == *step);
+    if state.settings_hash != settings.hash && !(state.committed && state.steps.keys().all(still)) {
         return Err(Error::Settings {
             path: "migrate".into(),
             found: "another pillar than the one of the unfinished run".into(),
@@ -310,7 +320,7 @@ fn graph_of(journal: &Journal, settings: &Settings, outside: &Outside, guarded: 
             hint: "put the pillar back as it was, finish or abort that run, then change the pillar".into(),
         });
     }
-    Phase::named(&state.phase)?.graph(settings, outside, guarded)
+    Ok(graph)
 }
 
 fn abort_within(settings: &Settings) -> Duration {

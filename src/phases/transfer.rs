@@ -108,7 +108,8 @@ impl Transfer<'_> {
         let primaries = vec![self.from.clone(), self.to.clone()];
         let databases = &self.settings.databases;
         let mut known = databases.may_bypass_fence.clone();
-        known.push(databases.accounts.admin.user.clone());
+        let admin = databases.accounts.admin.user.clone();
+        known.push(admin.clone());
         let minions = self.minions();
         let without_minion = all.iter().filter(|server| self.minion(server).is_none()).cloned().collect();
         let hosts = Hosts {
@@ -144,13 +145,14 @@ impl Transfer<'_> {
         let transactions =
             Transactions { servers: all.clone(), from: self.from.clone(), to: self.to.clone(), quarantine_domain };
         graph.add("check.transactions", Role::Check, Check(transactions));
-        graph.add("check.topology", Role::Check, Check(Topology { servers: all.clone(), from: self.from.clone() }));
+        let topology = Topology { servers: all.clone(), from: self.from.clone(), tls: databases.tls.is_some() };
+        graph.add("check.topology", Role::Check, Check(topology));
         graph.add(
             "check.configuration",
             Role::Check,
             Check(Configuration { servers: all.clone(), primaries: [self.from.clone(), self.to.clone()] }),
         );
-        graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known }));
+        graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known, admin }));
         let replication = databases.accounts.replication.user.clone();
         let workload = Workload { from: self.from.clone(), servers: all, replication };
         graph.add("check.workload", Role::Check, Check(workload));
@@ -251,6 +253,7 @@ impl Transfer<'_> {
     fn before_the_window(&mut self) -> Result<()> {
         let (from, to) = (self.from.clone(), self.to.clone());
         self.stage()?;
+        let staged = self.gate.clone();
         for server in [&from, &to] {
             let id = format!("tables.{}", server.name);
             self.graph.add(&id, Role::Guard, Tables { server: server.clone() });
@@ -270,10 +273,11 @@ impl Transfer<'_> {
             .add("decision", Role::Guard, Once(Decision { target: to.clone() }))
             .after([format!("tables.{}", to.name)]);
         self.gate.push("decision".into());
+        // Not while a CDN that counts writes is waited for: people do without all of this from here on.
         // What stands still does so from here to clean-up, or until the way back is over.
         if self.from_side == Side::Old {
             for (id, step) in people::freeze(self.settings, self.outside, true) {
-                self.graph.add(&id, Role::Fact, step);
+                self.graph.add(&id, Role::Fact, step).after(&staged);
                 self.gate.push(id);
             }
             if self.settings.freeze.is_some() {
@@ -283,7 +287,7 @@ impl Transfer<'_> {
             }
         }
         for (id, step) in people::singletons(self.settings, self.outside, self.from_side, true) {
-            self.graph.add(&id, Role::Fact, step);
+            self.graph.add(&id, Role::Fact, step).after(&staged);
             self.gate.push(id);
         }
         let limit_ms = self.settings.databases.max_lag;
@@ -409,6 +413,8 @@ impl Transfer<'_> {
             "check.room",
             "check.tripwire",
             "check.comparison",
+            "check.data",
+            "check.backup",
         ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }
@@ -418,7 +424,7 @@ impl Transfer<'_> {
         let (from, to) = (self.from.clone(), self.to.clone());
         self.settle_edge();
         let open = [ids::PROMOTION];
-        self.role_at_boot(&to, false, &open);
+        let stays = self.role_at_boot(&to, false, &open);
         let before = format!("scheduler.{}", from.name);
         let announced = ids::ANNOUNCED.into();
         let scheduler = Scheduler { server: to.clone(), announced, takes_over_from: Some(before.clone()) };
@@ -440,12 +446,12 @@ impl Transfer<'_> {
             .add("arrived-everywhere", Role::Guard, Once(Arrival { primary: to, others, limit_ms }))
             .after(&follows)
             .serves(follows.iter().map(String::as_str).chain(open));
-        self.for_people();
+        self.for_people(&[ids::PROMOTION, &stays]);
     }
 
-    /// Hands over what runs on one side alone. Last: nobody waits for it, and each host takes its time.
-    fn for_people(&mut self) {
-        let last = [ids::PROMOTION, "arrived-everywhere"];
+    /// Hands over what runs on one side alone, once what people wait for is done; a server of the other side that does not
+    /// come back holds none of it up.
+    fn for_people(&mut self, last: &[&str]) {
         for (id, step) in people::singletons(self.settings, self.outside, self.from_side.other(), false) {
             self.graph.add(&id, Role::Fact, step).after(last);
         }
@@ -464,7 +470,9 @@ impl Transfer<'_> {
         let id = format!("source.{}", server.name);
         let known = self.servers.all().to_vec();
         let successor = (server.name == self.from.name).then(|| self.to.clone());
-        self.graph.add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor }).after(after);
+        self.graph
+            .add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor, kept: None })
+            .after(after);
         id
     }
 

@@ -70,6 +70,22 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
      "new-relay", "replication filters: Replicate_Ignore_Server_Ids=77", True),
     ("old-db1", "SET GLOBAL gtid_domain_id=99", "SET GLOBAL gtid_domain_id=0",
      "old-db1", "it writes in domain 99", False),
+    # Through a role, and a role of a role; no view of the server lists these.
+    ("old-db1", "CREATE ROLE heads; GRANT READ_ONLY ADMIN ON *.* TO heads; CREATE ROLE staff;"
+     " GRANT heads TO staff; GRANT staff TO app@'%'", "DROP ROLE staff; DROP ROLE heads",
+     "old-db1", "app@% can write past the fence", True),
+    ("old-db1", "GRANT READ_ONLY ADMIN ON *.* TO PUBLIC", "REVOKE READ_ONLY ADMIN ON *.* FROM PUBLIC",
+     "old-db1", "PUBLIC@% can write past the fence", True),
+    # The fence would be refused, behind the notice.
+    ("old-db1", "REVOKE READ_ONLY ADMIN ON *.* FROM migrate@'%'",
+     "GRANT READ_ONLY ADMIN ON *.* TO migrate@'%'",
+     "old-db1", "migrate has not READ_ONLY ADMIN", True),
+    # `read_only` goes by the definer's rights.
+    ("old-db1", "CREATE DEFINER=root@localhost PROCEDURE site.put() SELECT 1", "DROP PROCEDURE site.put",
+     "old-db1", "whoever may call them writes past the fence: site.put of root@localhost", True),
+    ("new-db1", "STOP SLAVE; CHANGE MASTER TO MASTER_SSL=1",
+     "CHANGE MASTER TO MASTER_SSL=0; START SLAVE",
+     "new-db1", "it reads from new-relay over TLS, and would read in clear", False),
 ]  # fmt: skip
 
 
@@ -155,6 +171,22 @@ def test_a_binlog_that_leaves_something_out_blocks(fresh_chain: Chain, server: s
         subject = "new-relay" if server == "relay" else server
         words = "its binlog leaves something out: Binlog_Ignore_DB=cache"
         assert has(findings(fresh_chain.pillar()), subject, words, True)
+
+
+def test_a_way_back_that_cannot_log_in_ends_it_before_anybody_sees_anything(
+    fresh_chain: Chain,
+) -> None:
+    pillar, user = fresh_chain.pillar(), fresh_chain.replication.user
+    # Nobody else follows the new primary, so that nobody else would find it.
+    del pillar["databases"]["new"]["replicas"]
+    fresh_chain.new.run(f"SET sql_log_bin=0; ALTER USER {user}@'%' IDENTIFIED BY 'another'")
+    before = world.look(fresh_chain)
+    done = direct.run(pillar, "apply", phase="flip")
+    assert done.verdict == "aborted"
+    assert done.happened("failed") == ["way-back-tried"]
+    assert "Access denied" in done.problem["message"]
+    assert not {"notice.new", "notice.old", "fence"} & set(done.happened("started"))
+    assert world.look(fresh_chain) == before
 
 
 def test_a_site_whose_own_domain_is_the_quarantine_blocks(fresh_chain: Chain) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
 import time
 
-from tests.lab import direct, world
+from tests.lab import direct, sabotage, world
 from tests.lab.loopback import Chain
 from tests.lab.salt import Ran, SaltMaster
 from tests.lab.writer import Writer, judge
@@ -88,6 +91,28 @@ def test_a_writer_that_never_pauses_is_closed_out_for_less_than_a_fifth_of_a_sec
     _agree(fresh_chain)
 
 
+def test_neither_primary_takes_a_write_while_the_other_does(fresh_chain: Chain) -> None:
+    # By the servers' own clock, of writers that try their own side without a pause and never leave it.
+    for phase, source, target in (("flip", "old", "new"), ("revert", "new", "old")):
+        with contextlib.ExitStack() as stack:
+            writers = {
+                side: stack.enter_context(Writer(fresh_chain, threads=2, sides=(side,)))
+                for side in (source, target)
+            }
+            time.sleep(0.2)
+            done = direct.run(fresh_chain.pillar(), "apply", phase=phase)
+            time.sleep(0.2)
+        assert done.verdict == "done", done.problem
+        sql = "SELECT MIN(at) AS first, MAX(at) AS last FROM site.writes WHERE run = %s"
+        times = {
+            side: fresh_chain.serving().run(sql, (writer.results.run,))[0]
+            for side, writer in writers.items()
+        }
+        assert times[source]["last"] < times[target]["first"]
+        for writer in writers.values():
+            assert judge(fresh_chain, writer.results).lost == []
+
+
 def test_a_revert_after_hours_of_writes_carries_them_all_home(fresh_chain: Chain) -> None:
     pillar = fresh_chain.pillar()
     assert direct.run(pillar, "apply", phase="flip").verdict == "done"
@@ -136,6 +161,68 @@ def test_a_fenced_server_that_is_down_at_the_end_of_a_flip_comes_up_fenced(
     assert direct.run(pillar, "apply", phase="revert").verdict == "done"
 
 
+def test_a_replica_that_is_gone_for_good_holds_up_neither_the_rest_nor_the_way_back(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1000, "replication": 2000, "abort": 2000}
+    flip = direct.Command(pillar, "apply", phase="flip")
+    flip.until("committed")
+    fresh_chain["old-db2"].kill()
+    assert flip.wait().verdict == "stopped"
+    again = direct.run(pillar, "apply", phase="flip")
+    assert (again.verdict, "old-db2" in again.problem["message"]) == ("stopped", True)
+    # It must go from the pillar, and the primaries must not.
+    for side, left in (("new", "old"), ("old", "new")):
+        other = copy.deepcopy(pillar)
+        node = other["databases"][side]
+        node["primary"], node["replicas"] = "db2", ["db1"]
+        refused = direct.run(other, "apply", phase="flip")
+        assert "another pillar" in refused.problem["message"], left
+    pillar["databases"]["old"]["replicas"] = []
+    finished = direct.run(pillar, "apply", phase="flip")
+    assert finished.verdict == "done", finished.problem
+    assert direct.run(pillar, "apply", phase="revert").verdict == "done"
+    assert fresh_chain.serving() is fresh_chain.old
+
+
+def test_whoever_waits_for_the_notice_does_not_wait_for_the_other_side(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1000, "abort": 2000}
+    whole = direct.run(pillar, "apply", phase="flip")
+    assert whole.verdict == "done"
+    records = map(json.loads, sabotage.journal(pillar).read_text().splitlines())
+    committed = next(n for n, one in enumerate(records, 1) if one["record"] == "committed")
+    assert direct.run(pillar, "apply", phase="revert").verdict == "done"
+    # Dead right behind the commit point, and the old primary with it.
+    assert direct.run(pillar, "apply", f"crash-after:{committed}", phase="flip").rc == -9
+    assert fresh_chain.notice_path("new").exists()
+    fresh_chain.old.kill()
+    stopped = direct.run(pillar, "abort")
+    assert stopped.verdict == "stopped"
+    assert not fresh_chain.notice_path("new").exists()
+    assert "read_only=0" in fresh_chain.new.role_file.read_text()
+    fresh_chain.old.start()
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+
+
+def test_a_primary_that_comes_back_closed_after_the_flip_is_opened_by_one_command(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    assert direct.run(pillar, "apply", phase="flip").verdict == "done"
+    fresh_chain.new.run("SET GLOBAL read_only=1")
+    (alarm,) = [
+        one
+        for one in direct.run(pillar, "status").answer["alarms"]
+        if "no primary accepts writes" in one
+    ]
+    assert "salt-run migrate.abort" in alarm
+    assert direct.run(pillar, "abort").verdict == "done"
+    assert world.writable(fresh_chain) == ["new-db1"]
+    assert direct.run(pillar, "status").answer["alarms"] == []
+
+
 def test_the_plan_shows_what_somebody_changed_after_the_flip(fresh_chain: Chain) -> None:
     pillar = fresh_chain.pillar()
     assert direct.run(pillar, "apply", phase="flip").verdict == "done"
@@ -161,6 +248,8 @@ def test_what_somebody_changed_after_the_flip_is_mended_by_the_same_command(
     replica.run("STOP SLAVE; RESET SLAVE ALL")
     fresh_chain.replicate(replica, fresh_chain["relay"])
     fresh_chain.notice_path("old").unlink()
+    # Nothing to compare with any more, and nothing that a mend waits for.
+    pillar["databases"]["checksum_hours"] = 24
     with Writer(fresh_chain, threads=1) as writer:
         time.sleep(0.2)
         mended = direct.run(pillar, "apply", phase="flip")

@@ -23,6 +23,8 @@ pub struct Follow {
     pub known: Vec<Rc<Server>>,
     /// The primary that took over from it; such a server may have written what replication did not bring.
     pub successor: Option<Rc<Server>>,
+    /// Why an abort leaves it where it is; else it follows again whom it followed.
+    pub kept: Option<&'static str>,
 }
 
 impl Step for Follow {
@@ -63,7 +65,7 @@ impl Step for Follow {
     }
 
     fn undo(&self) -> Undo<Following> {
-        Undo::Restore
+        self.kept.map_or(Undo::Restore, Undo::Keep)
     }
 
     fn rebooted(&self, found: &Following, _old: &Following, new: &Following) -> bool {

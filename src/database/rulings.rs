@@ -2,6 +2,7 @@
 //!
 //! Invariant: as in `fence.rs`: nobody opens the source who has not won the row, nor the target where it was not won.
 
+use super::dialect::TABLES;
 use super::{Record, SCHEMA, Server};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
@@ -28,7 +29,8 @@ impl Server {
     }
 
     async fn rulings(&self, table: &str) -> Result<Rulings> {
-        if !self.has_tables().await? {
+        let row = self.rescue().row(&format!("SELECT ({TABLES}) = 2 AS there")).await?;
+        if !self.flag(&row, "there")? {
             return Ok(Rulings::new());
         }
         let sets = self.rescue().packet(&format!("SELECT run, state FROM {SCHEMA}.{table}")).await?;

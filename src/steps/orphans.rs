@@ -15,7 +15,7 @@ use std::rc::Rc;
 pub struct Orphans {
     pub old: Rc<Server>,
     pub new: Rc<Server>,
-    /// Runs whose journal is here and says that they are over.
+    /// Runs whose journal is here and says that they are over: nobody takes them back.
     pub over: BTreeSet<String>,
 }
 
@@ -47,7 +47,7 @@ impl Orphans {
                 source.status_for_rescue().await?.read_only && target.status_for_rescue().await?.read_only;
             let refenced = target.fences().await?.values().any(|state| state == "fenced");
             let runs: BTreeSet<&String> = fences.keys().chain(decisions.keys()).collect();
-            for run in runs.into_iter().filter(|run| !self.over.contains(*run)) {
+            for run in runs {
                 let fenced = fences.get(run).is_some_and(|state| state == "fenced");
                 let back = match decisions.get(run).map(String::as_str) {
                     Some("open") => true,
@@ -56,6 +56,9 @@ impl Orphans {
                     _ if fenced => true,
                     _ => continue,
                 };
+                if back && self.over.contains(run) {
+                    continue;
+                }
                 found.push(Ended { run: run.clone(), from_old, back });
             }
         }

@@ -4,11 +4,12 @@
 //! Invariant: it reads only. What cannot be asked is left out here: that a server does not answer is told elsewhere.
 
 use crate::database::{Server, Servers, Status};
+use crate::edge::Fastly;
 use crate::error::Result;
 use crate::event::now;
 use crate::journal::{Outcome, RunState, runs};
 use crate::outside::Outside;
-use crate::phases::{loss, signoff};
+use crate::phases::{edge::switches, loss, signoff};
 use crate::proof::Proof;
 use crate::settings::{Settings, Side};
 use crate::steps::checks::room_of;
@@ -38,11 +39,33 @@ pub async fn whole(
     retention(settings, servers, answers, alarms).await;
     let mut proofs = proofs(settings, alarms)?;
     data(settings, servers, primary.as_ref(), &mut proofs, alarms)?;
+    if let (Some(primary), Some(_)) = (&primary, hosts) {
+        astray(settings, primary.side, alarms).await?;
+    }
     let room = match hosts {
         Some(outside) => room(settings, servers, answers, outside, alarms).await,
         None => Value::Null,
     };
     Ok(json!({"lag_ms": lag, "proofs": Value::Object(proofs), "room": room}))
+}
+
+/// Names services of the CDN that send people to the side that does not serve: a request that somebody gave up can be
+/// carried out late.
+async fn astray(settings: &Settings, serving: Side, alarms: &mut Vec<String>) -> Result<()> {
+    let Some(edge) = &settings.edge else { return Ok(()) };
+    let (word, next) =
+        if serving == Side::Old { ("new", "salt-run migrate.revert") } else { ("old", "salt-run migrate.flip") };
+    for switch in switches(settings, &Fastly::new(edge)?, serving.other(), None)? {
+        match switch.astray().await {
+            Ok(Some(version)) => alarms.push(format!(
+                "edge.{}: version {version} serves, and sends people to the {word} side: {next}",
+                switch.name
+            )),
+            Ok(None) => {}
+            Err(error) => alarms.push(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// Shows how much room is left where each server has its data, as far as its host tells.

@@ -2,6 +2,8 @@
 
 use crate::database::{Channel, Harm, Servers, Status};
 use crate::error::Result;
+use crate::event::now;
+use crate::journal::RunState;
 use crate::outside::Outside;
 use crate::phases;
 use crate::settings::{Settings, Side};
@@ -62,7 +64,18 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
         (Some(true), _) => "old",
         (_, Some(true)) => "new",
         (Some(false), Some(false)) => {
-            alarms.push("no primary accepts writes: finish what was begun (run the same command again) or take it back (salt-run migrate.abort)".into());
+            let next = match standing.last.as_ref().map(|run| run.finished.is_some()) {
+                Some(false) => {
+                    "finish what was begun (run the same command again) or take it back (salt-run migrate.abort)".into()
+                }
+                _ => {
+                    let open = servers.primary(Side::Old).dialect().await?.words().open_by_hand.replace('\n', " ");
+                    format!(
+                        "salt-run migrate.abort ends what another machine began, or opens the one that was promoted last; where it finds nothing, {open} on the one that serves"
+                    )
+                }
+            };
+            alarms.push(format!("no primary accepts writes: {next}"));
             "none"
         }
         _ => "unknown",
@@ -98,6 +111,14 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
                 run.run, run.phase
             ));
         }
+        if let Some(holder) = &standing.holder
+            && let Some(seconds) = stands_still(&run, settings)
+        {
+            alarms.push(format!(
+                "run {} ({}) has not gone on for {seconds:.0} s, with the notice up: {holder} holds it; once that is killed (-KILL) its guard takes the run back",
+                run.run, run.phase
+            ));
+        }
         json!({"run": run.run, "phase": run.phase, "committed": run.committed, "aborting": run.aborting,
                "finished": run.finished, "problems": run.problems})
     });
@@ -117,6 +138,19 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
         json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "given_up": given_up, "servers": Value::Object(shown),
               "health": health, "tripwire": tripwire, "alarms": alarms}),
     )
+}
+
+/// Tells for how many seconds a run that bothers people has not gone on, where that is longer than any step of its takes.
+fn stands_still(run: &RunState, settings: &Settings) -> Option<f64> {
+    let bothers = run.started().any(|step| step.starts_with("notice."));
+    if run.finished.is_some() || !bothers || !matches!(run.phase.as_str(), "flip" | "revert") {
+        return None;
+    }
+    let last = run.spans.values().map(|span| span.began.max(span.ended)).fold(0.0, f64::max);
+    let (notice, deadlines) = (&settings.notice, &settings.databases.deadlines);
+    let ms = notice.host_seconds * 1000 + notice.drain_limit + deadlines.window;
+    let seconds = now() - last;
+    (seconds * 1000.0 > ms as f64).then_some(seconds)
 }
 
 /// Shows what the hosts' tripwires count; a host that does not answer is shown as such.

@@ -168,12 +168,7 @@ pub(super) fn staging(
 ///
 /// # Errors
 /// [`Error::Settings`] where a probe is none.
-pub(super) fn switches(
-    settings: &Settings,
-    fastly: &Fastly,
-    from: Side,
-    only: Option<&str>,
-) -> Result<Vec<Rc<Switch>>> {
+pub fn switches(settings: &Settings, fastly: &Fastly, from: Side, only: Option<&str>) -> Result<Vec<Rc<Switch>>> {
     let Some(edge) = &settings.edge else { return Ok(Vec::new()) };
     let proof = super::rehearsal::proof_within(settings, edge)?;
     let chosen = edge.services.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));

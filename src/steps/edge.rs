@@ -68,6 +68,15 @@ impl Switch {
         format!("{MARK}version {base} pointed to {}", self.to)
     }
 
+    /// Names the version that serves, where that one points to the side that the switch is to leave.
+    ///
+    /// # Errors
+    /// Where the CDN cannot be asked.
+    pub async fn astray(&self) -> Result<Option<u64>> {
+        let active = self.active().await?;
+        Ok((self.mapped(&active.backends) != active.backends).then_some(active.number))
+    }
+
     async fn active(&self) -> Result<Active> {
         let active = self.fastly.active(&self.id).await?;
         self.seen.replace(active.clone());

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -117,6 +118,30 @@ def test_a_fence_that_nobody_owns_is_an_alarm(fresh_chain: Chain, bus: Bus) -> N
     assert any("was not finished" in alarm for alarm in alarms(fresh_chain))
     assert direct.run(fresh_chain.pillar(), "abort").verdict == "aborted"
     assert alarms(fresh_chain) == []
+
+
+def test_a_run_that_hangs_with_the_notice_up_is_an_alarm_and_ends_with_its_process(
+    fresh_chain: Chain,
+) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["notice"] |= {"drain": 1500, "drain_limit": 1600, "host_seconds": 1}
+    pillar["databases"]["deadlines"] = {"window": 500}
+    run = direct.Command(pillar, "apply", phase="flip")
+    run.until("started", "drained")
+    run.process.send_signal(signal.SIGSTOP)
+
+    def hanging() -> list[str]:
+        told = direct.run(pillar, "status").answer["alarms"]
+        return [alarm for alarm in told if "with the notice up" in alarm]
+
+    assert hanging() == [], "a drain takes its time"
+    time.sleep(3.2)
+    (alarm,) = hanging()
+    assert f"process {run.process.pid}" in alarm
+    run.process.kill()
+    run.wait()
+    assert direct.run(pillar, "abort").verdict == "aborted"
+    assert not fresh_chain.notice_path("old").exists()
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,23 @@ def test_every_service_goes_over_and_back_and_nothing_else_of_it_changes(site: S
         assert site.active()[name] > before[name]
 
 
+def test_a_version_that_sends_people_to_the_other_side_is_an_alarm(site: Site) -> None:
+    before = site.active()
+    assert site.apply("flip").verdict == "done"
+    assert direct.run(site.pillar, "status").answer["alarms"] == []
+    # As a request that was given up for lost, and is carried out after all.
+    name, ident = next(iter(site.ids.items()))
+    site.edge.activate(ident, before[name])
+    (alarm,) = direct.run(site.pillar, "status").answer["alarms"]
+    assert alarm.startswith(
+        f"edge.{name}: version {before[name]} serves, and sends people to the old"
+    )
+    assert "salt-run migrate.flip" in alarm
+    assert site.apply("flip").verdict == "done"
+    assert site.serves("new")
+    assert direct.run(site.pillar, "status").answer["alarms"] == []
+
+
 def test_one_activation_each_and_none_before_the_notice(site: Site) -> None:
     done = site.apply("flip")
     assert done.verdict == "done", done.problem

@@ -43,6 +43,8 @@ pub struct Server {
     /// The cloud's own word for the status.
     pub word: String,
     pub fault: Option<String>,
+    /// Whether it ever ran.
+    pub ran: bool,
     pub metadata: BTreeMap<String, String>,
     pub addresses: Vec<IpAddr>,
     pub floating: Vec<IpAddr>,
@@ -225,6 +227,7 @@ fn server(found: &Value) -> Server {
         name: text(found, "name"),
         status,
         word,
+        ran: found.get("OS-SRV-USG:launched_at").is_some_and(|at| !at.is_null()),
         fault: found.pointer("/fault/message").and_then(Value::as_str).map(str::to_owned),
         metadata: map("metadata")
             .into_iter()

@@ -2,6 +2,7 @@
 
 use super::{Answer, Cloud, text};
 use crate::journal::Permit;
+use ipnet::IpNet;
 use osauth::services::NETWORK;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -82,10 +83,19 @@ pub struct NewRule {
 impl NewRule {
     /// Writes the rule as one word, so that two can be compared.
     pub fn key(&self) -> String {
-        let or_any = |word: &Option<String>| word.clone().unwrap_or_else(|| "any".into());
-        let ports = self.ports.map_or_else(|| "any".to_owned(), |(first, last)| format!("{first}-{last}"));
-        let from = self.group.as_ref().or(self.network.as_ref()).cloned().unwrap_or_else(|| "anywhere".into());
-        format!("{} {ports} from {from}", or_any(&self.protocol))
+        // Neutron keeps a rule in a form of its own (neutron.db.securitygroups_db): every port is none, and so on.
+        let network =
+            self.network.as_ref().map(|text| text.parse::<IpNet>().map_or(text.clone(), |net| net.to_string()));
+        let six = network.as_ref().is_some_and(|network| network.contains(':'));
+        let protocol = self.protocol.as_ref().map_or_else(|| "any".to_owned(), |word| word.to_lowercase());
+        let protocol = match protocol.as_str() {
+            "icmp" | "icmpv6" | "1" | "58" if six => "ipv6-icmp",
+            other => other,
+        };
+        let ports = self.ports.filter(|ports| *ports != (1, u16::MAX));
+        let ports = ports.map_or_else(|| "any".to_owned(), |(first, last)| format!("{first}-{last}"));
+        let from = self.group.as_ref().or(network.as_ref()).cloned().unwrap_or_else(|| "anywhere".into());
+        format!("{protocol} {ports} from {from}")
     }
 
     fn read(rule: &Value) -> Self {

@@ -20,7 +20,7 @@ const MASTER: &str = "deployment.master";
 const READ: u64 = 3_600;
 
 /// Adds what the new deployment node needs.
-pub fn add(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outside: &Outside) {
+pub fn add(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outside: &Outside, flipped: bool) {
     let (old, new) = (settings.node(Side::Old, &deployment.old), settings.node(Side::New, &deployment.new));
     let minion = |node: Option<&crate::settings::Node>| node.and_then(|node| node.minion.clone()).unwrap_or_default();
     let (theirs, ours) = (minion(old), minion(new));
@@ -52,7 +52,7 @@ pub fn add(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outs
         their_exclude: deployment.excluded(Side::Old),
         our_exclude: deployment.excluded(Side::New),
     });
-    graph.add("check.files", Role::Check, Check(FilesDiffer(trees.clone()))).serves([MOVED]);
+    graph.add("check.files", Role::Check, Check(FilesDiffer { trees: trees.clone(), flipped })).serves([MOVED]);
     let step = TreesMoved {
         trees,
         address: new.map_or(std::net::IpAddr::from([0, 0, 0, 0]), |node| node.private),

@@ -5,7 +5,7 @@
 //! their servers; then its databases, the deployment node and
 //! the site's own states; in the end the new master, whom all minions obey beside the old one.
 
-use super::{databases, deployment};
+use super::{databases, deployment, signoff};
 use crate::cloud::{Cloud, Pace};
 use crate::database::Servers;
 use crate::engine::{Graph, Role};
@@ -83,7 +83,8 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         data = databases::add(&mut graph, settings, seeding, outside, servers)?;
     }
     if let Some(deployment) = &prepare.deployment {
-        deployment::add(&mut graph, settings, deployment, outside);
+        let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
+        deployment::add(&mut graph, settings, deployment, outside, flipped);
     }
     add_states(&mut graph, settings, outside, &prepare.highstate, &data);
     if let Some(deployment) = &prepare.deployment {

@@ -27,6 +27,15 @@ pub struct Trees {
     pub our_exclude: Vec<String>,
 }
 
+/// How the trees of two nodes differ.
+#[derive(Default)]
+pub struct Differences {
+    /// By tree, where both have it.
+    pub named: BTreeMap<String, String>,
+    /// Trees that the old node has not, though it has others.
+    pub missing: Vec<String>,
+}
+
 impl Trees {
     /// Hashes the trees of the old node, and counts their files.
     ///
@@ -60,9 +69,12 @@ impl Trees {
     ///
     /// # Errors
     /// As [`Trees::there`].
-    pub async fn differences(&self) -> Result<BTreeMap<String, String>> {
+    pub async fn differences(&self) -> Result<Differences> {
         let ((there, _), (here, _)) = try_join(self.there(), self.here()).await?;
-        let mut found = BTreeMap::new();
+        let mut found = Differences::default();
+        if there.values().any(|hash| hash != ABSENT) {
+            found.missing = there.iter().filter(|(_, hash)| *hash == ABSENT).map(|(tree, _)| tree.clone()).collect();
+        }
         for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
             let (one, other) = (&there[theirs], &here[theirs]);
             if one == other || one == ABSENT || other == ABSENT {
@@ -70,7 +82,7 @@ impl Trees {
             }
             let difference = self.difference(theirs, ours).await?;
             if !difference.is_empty() {
-                found.insert(theirs.clone(), difference);
+                found.named.insert(theirs.clone(), difference);
             }
         }
         Ok(found)

@@ -6,7 +6,7 @@ use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
 use std::rc::Rc;
 
-/// `true` once it follows somebody, or is a primary: where in the chain it stands is for the flip to say.
+/// `true` once it follows its source, or somebody else, or is a primary: where in the chain it stands is for the flip to say.
 pub struct Joined {
     pub server: Rc<Server>,
     /// The source that is declared.
@@ -20,7 +20,10 @@ impl Step for Joined {
 
     async fn observe(&self) -> Result<Seen<bool, String>> {
         let Ok(status) = self.server.status().await else { return Ok(Seen { fact: false, evidence: String::new() }) };
-        Ok(Seen { fact: status.channel.is_some() || !status.read_only, evidence: status.position })
+        // A channel to its source that does not run is told everything once more: whatever it was told may have been wrong.
+        let follows =
+            status.channel.as_ref().is_some_and(|channel| channel.source != self.source.place() || channel.healthy());
+        Ok(Seen { fact: follows || !status.read_only, evidence: status.position })
     }
 
     async fn want(&self, _earlier: &Earlier) -> Result<bool> {

@@ -93,7 +93,7 @@ impl Step for TreesMoved {
         let now = self.want(&Earlier::default()).await?;
         if seen.fact != now {
             let (pushes, takes) = (&self.trees.pushes, &self.trees.takes);
-            let named = self.trees.differences().await?;
+            let named = self.trees.differences().await?.named;
             let differ: Vec<String> = now
                 .iter()
                 .filter(|(path, hash)| seen.fact.get(*path) != Some(hash))

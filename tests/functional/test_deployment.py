@@ -184,6 +184,25 @@ def test_what_does_not_become_alike_is_named(home: Path, master: SaltMaster) -> 
     assert differs in str(state(ran)["comment"])
 
 
+def test_a_tree_that_is_not_there_is_named_before_anything_moves(
+    home: Path, master: SaltMaster
+) -> None:
+    settings = pillar(home)
+    nothing = {"old": str(home / "old" / "nothing"), "new": str(home / "new" / "nothing")}
+    settings["prepare"]["deployment"]["paths"].append(nothing)
+    master.set_pillar(settings)
+    (home / "old" / "srv" / "more").write_text("to be moved")
+    try:
+        ran = prepare(master)
+    finally:
+        master.set_pillar(pillar(home))
+    assert ran.rc == 1
+    assert f"{MINION}: there is no {home}/old/nothing" in str(state(ran)["comment"])
+    assert not (home / "new" / "nothing").exists()
+    assert not (home / "new" / "srv" / "more").exists()
+    (home / "old" / "srv" / "more").unlink()
+
+
 def test_nobody_else_may_write_while_files_come_in(home: Path, master: SaltMaster) -> None:
     # The worker takes files from one certificate alone.
     carry = home / "carry"

@@ -96,9 +96,12 @@ def test_groups_let_in_whom_they_should_and_keep_what_others_added(site: Site) -
     mine = {"security_group_id": groups["web"]["id"], "direction": "ingress", "protocol": "tcp",
             "port_range_min": 22, "port_range_max": 22}  # fmt: skip
     new.post("network", "/security-group-rules", {"security_group_rule": mine})
-    site.prepare["security_groups"]["web"]["rules"].append(
-        {"protocol": "tcp", "ports": 443, "from": "10.80.0.0/24"}
-    )
+    site.prepare["security_groups"]["web"]["rules"] += [
+        {"protocol": "tcp", "ports": 443, "from": "10.80.0.0/24"},
+        # The cloud keeps these in another form.
+        {"protocol": "udp", "ports": "1-65535", "from": "10.80.0.0/24"},
+        {"protocol": "icmp", "from": "2001:DB8::/32"},
+    ]
     done = site.apply()
     assert done.verdict == "done", done.problem
     assert [change["step"] for change in done.answer["changes"]] == ["security-group.web.rules"]
@@ -106,7 +109,8 @@ def test_groups_let_in_whom_they_should_and_keep_what_others_added(site: Site) -
     ports = {
         r["port_range_min"] for r in web["security_group_rules"] if r["direction"] == "ingress"
     }
-    assert ports == {22, 80, 443}
+    assert ports == {22, 80, 443, None}
+    assert site.apply().verdict == "unchanged"
 
 
 def test_killed_again_and_again_the_same_command_ends_with_one_of_each(site: Site) -> None:
@@ -470,15 +474,18 @@ def test_no_host_for_a_server_shows_the_fault(site: Site) -> None:
     site.stands()
 
 
-def test_a_server_that_came_out_in_error_is_made_again(site: Site) -> None:
+def test_a_server_that_ran_is_never_deleted_whatever_state_it_is_in(site: Site) -> None:
     assert site.apply().verdict == "done"
     (server,) = [s for s in site.cloud.new.servers() if s["name"] == "db1"]
     state = {"os-resetState": {"state": "error"}}
     site.cloud.admin.post("compute", f"/servers/{server['id']}/action", state)
-    done = site.apply()
-    assert done.verdict == "done", done.problem
-    site.stands()
-    assert server["id"] not in [s["id"] for s in site.cloud.new.servers()]
+    refused = site.apply()
+    assert refused.problem["kind"] == "refused"
+    assert f"its server {server['id']} ran, and is in error now" in refused.problem["message"]
+    assert server["id"] in [s["id"] for s in site.cloud.new.servers()]
+    state = {"os-resetState": {"state": "active"}}
+    site.cloud.admin.post("compute", f"/servers/{server['id']}/action", state)
+    assert site.apply().verdict == "unchanged"
 
 
 def test_a_server_that_is_there_is_never_changed_and_how_it_differs_is_said(site: Site) -> None:

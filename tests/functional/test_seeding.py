@@ -176,6 +176,21 @@ def test_a_second_run_changes_nothing(side: NewSide, master: SaltMaster) -> None
     stands(side)
 
 
+def test_a_channel_that_never_ran_is_told_everything_once_more(
+    side: NewSide, master: SaltMaster
+) -> None:
+    # As a run leaves it whose pillar had the wrong password.
+    user, address = side.replication.user, side.old.address
+    side["relay"].run(
+        "STOP SLAVE; CHANGE MASTER TO MASTER_PASSWORD='another-17';"
+        f" START SLAVE; DO SLEEP(0.5) # {user} {address}"
+    )
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout
+    assert "joined.new-relay" in changed(ran)
+    stands(side)
+
+
 def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
     side: NewSide, master: SaltMaster
 ) -> None:

@@ -71,6 +71,11 @@ def user_data(
     commands
         Shell lines to run once it is configured; empty restarts the minion of the image.
     """
+    if _somebody_elses(opts, folder, host):
+        # Accepted since the checks looked.
+        raise CommandExecutionError(
+            f"somebody accepted another key of {host}\nhint: salt-key -d {host}, if that is the one to be replaced"
+        )
     private, public = _key_pair()
     config: dict[str, Any] = {"id": host}
     if masters:

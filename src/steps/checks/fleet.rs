@@ -38,8 +38,15 @@ impl Topic for FleetFits {
                 None => self.new_server(&mut notes, node, wanted, &mut sum).await?,
                 Some(server) => {
                     self.standing_server(&mut notes, node, wanted, server).await?;
-                    if server.status == Status::Error {
-                        let fault = server.fault.clone().unwrap_or_else(|| "no reason is given".into());
+                    let fault = server.fault.clone().unwrap_or_else(|| "no reason is given".into());
+                    if server.status == Status::Error && server.ran {
+                        let found = format!("its server {} ran, and is in error now: {fault}", server.id);
+                        let mend = format!(
+                            "look at it, then openstack server set --state active {}; or delete it to have it made anew",
+                            server.id
+                        );
+                        notes.block(node, found, mend);
+                    } else if server.status == Status::Error {
                         notes.warn(node, format!("its server is in error: {fault}"), "it is made again by the run");
                     } else if server.status == Status::Other {
                         let found = format!("its server {} is {}", server.id, server.word);

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How often a server of ours that came out in error is made again.
 const REMAKES: usize = 1;
+/// Letters of base64 that Nova takes as user data (nova.conf has no option for it).
+const MOST_USER_DATA: usize = 65_535;
 
 /// A server as it is, or shall be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +120,15 @@ impl ServerMade {
         let minion = project.nodes.get(&self.node).and_then(|node| node.minion.clone()).unwrap_or_default();
         let user_data =
             project.outside.user_data(permit, &minion, &project.prepare.masters, &project.prepare.first_boot).await?;
+        // What Nova refuses it shows, and a key is in it.
+        if user_data.len() > MOST_USER_DATA {
+            let problem = format!(
+                "what {} is told at its first boot has {} letters in base64, and the cloud takes {MOST_USER_DATA}: shorten migrate:prepare:first_boot",
+                self.node,
+                user_data.len()
+            );
+            return Err(Error::remote(&project.cloud.name, problem));
+        }
         let (body, why) = self.request(to, earlier, &user_data).await?;
         project
             .ask_clearly(
@@ -174,7 +185,7 @@ impl Step for ServerMade {
         let project = &self.project;
         let servers = project.cloud.servers().await?;
         if let Some(server) = project.ours(&self.node, &servers).first()
-            && server.status != Status::Error
+            && (server.status != Status::Error || server.ran)
         {
             return Ok(Some(Machine { status: Status::Active, ..self.machine(server).await? }));
         }
@@ -211,7 +222,7 @@ impl Step for ServerMade {
             let ours = project.ours(&self.node, &servers);
             if ours.len() > 1 {
                 // A request that was carried out too late to be seen: its port is gone, so it can only come out in error.
-                if let Some(double) = ours.iter().skip(1).find(|server| server.status == Status::Error) {
+                if let Some(double) = ours.iter().skip(1).find(|server| server.status == Status::Error && !server.ran) {
                     self.clear(permit, double, limit).await?;
                 } else if ours.iter().all(|server| server.status != Status::Building) {
                     let ids: Vec<&str> = ours.iter().map(|server| server.id.as_str()).collect();
@@ -227,6 +238,13 @@ impl Step for ServerMade {
                 Some(server) if server.status == Status::Active => {
                     up.up_at = up.asked_at.map(|_| now());
                     return self.seen(&ours, up).await;
+                }
+                Some(server) if server.status == Status::Error && server.ran => {
+                    let problem = format!(
+                        "the server {} of {} ran, and is in error now: it is not ours to delete, for it may hold data; reset its state, or delete it to have it made anew",
+                        server.id, self.node
+                    );
+                    return Err(Error::remote(&project.cloud.name, problem));
                 }
                 Some(server) if server.status == Status::Error => {
                     let fault = server.fault.clone().unwrap_or_else(|| "the cloud gives no reason".into());

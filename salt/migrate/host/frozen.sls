@@ -9,9 +9,15 @@ saltext-migrate-deploy-lock:
         The site is being moved to another cloud. Deploying waits until that is over.
         It ends by itself: salt-run migrate.revert, or salt-run migrate.cleanup.
     - makedirs: True
+    # One that people put there themselves stays theirs.
+    - replace: False
 {%- else %}
   file.absent:
     - name: {{ told['lock'] | tojson }}
+    - onlyif:
+      - fun: file.contains
+        path: {{ told['lock'] | tojson }}
+        text: "It ends by itself: salt-run migrate.revert"
 {%- endif %}
 {%- endif %}
 {%- for cron in told.get('crons', []) %}

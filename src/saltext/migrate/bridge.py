@@ -115,7 +115,8 @@ def run(
             return json.dumps(_heard(opts, asked))
         return _ask(opts, asked)
 
-    with _progress(opts, announce) as tell:
+    # Salt's client prints a line for people where no minion has a name; whoever reads data would stumble over it.
+    with _progress(opts, announce) as tell, contextlib.redirect_stdout(sys.stderr):
         return json.loads(_native.run(command, settings, json.dumps(arguments), ask, tell))
 
 

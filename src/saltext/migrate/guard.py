@@ -99,7 +99,8 @@ def _announce(event: dict[str, Any]) -> None:
     if event["happening"] == "guarding":
         # Whoever reads it may be gone already: that is what the guard is for.
         with contextlib.suppress(OSError):
-            print("ready", flush=True)
+            # The pipe to it; what is printed while the engine is at work goes to stderr.
+            print("ready", file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ check-python:
 check-rust:
 	@echo "==> rustfmt"
 	@cargo fmt --check -- --files-with-diff
-	@echo "==> clippy, without and with Python"
-	@cargo clippy --quiet --locked --all-targets -- -D warnings
+	@echo "==> clippy"
 	@PYO3_PYTHON=$(CURDIR)/$(PYTHON) cargo clippy --quiet --locked --all-targets --features python -- -D warnings
 
 test: wheel  ## every check and every test; the lab part needs root

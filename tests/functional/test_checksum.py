@@ -151,7 +151,12 @@ def test_a_flip_can_demand_that_nothing_differs(filled: Chain) -> None:
     looked = direct.run(site, "plan", phase="flip").answer["findings"]
     (left,) = [one for one in looked if "site.old_engine was not compared" in one["found"]]
     assert (left["topic"], left["blocking"]) == ("data", False)
-    (filled.state / "migrate" / "proofs" / "checksum.old-db1.new-db1.json").unlink()
+    proof = filled.state / "migrate" / "proofs" / "checksum.old-db1.new-db1.json"
+    aged = json.loads(proof.read_text())
+    proof.write_text(json.dumps(aged | {"at": aged["at"] - 90_100}))
+    done = direct.run(site, "apply", phase="flip")
+    assert "was compared 25 hours ago; 24 is the limit" in done.problem["message"]
+    proof.unlink()
     done = direct.run(site, "apply", phase="flip")
     assert "never compared" in done.problem["message"]
 

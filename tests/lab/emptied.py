@@ -38,9 +38,9 @@ def empty(site: Site) -> None:
     site["old-app1"].run(["ln", "-sfn", "/srv/code/deep", "/srv/code/link"])
 
 
-def prepare(site: Site) -> Said:
+def prepare(site: Site, drill: str | None = None) -> Said:
     """Runs the orchestration; the pillar says what the new side is to have."""
-    return site.salt_run("state.orchestrate", "migrate.prepare", timeout=500)
+    return site.salt_run("state.orchestrate", "migrate.prepare", timeout=500, drill=drill)
 
 
 def from_nothing(site: Site, say: Callable[[str], None]) -> None:

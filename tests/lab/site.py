@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.lab import database, leftovers, minions, wiki
+from tests.lab.direct import DRILL
 from tests.lab.hosts import LAB, Host, exec_in
 from tests.lab.network import Network
 
@@ -231,8 +232,9 @@ class Site:
         text = "#!json\n" + json.dumps(pillar, indent=1) + "\n"
         self[minions.MASTER].write("/srv/pillar/migrate.sls", text)
 
-    def salt_run(self, *args: str, timeout: float = 300) -> Said:
-        return self._said(["salt-run", "--out=json", *args], timeout)
+    def salt_run(self, *args: str, timeout: float = 300, drill: str | None = None) -> Said:
+        ordered = ["env", f"{DRILL}={drill}"] if drill else []
+        return self._said([*ordered, "salt-run", "--out=json", *args], timeout)
 
     def salt(self, target: str, *args: str, timeout: float = 120) -> Said:
         return self._said(["salt", "--out=json", "--static", target, *args], timeout)

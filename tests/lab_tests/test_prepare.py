@@ -22,6 +22,13 @@ def site() -> Iterator[Site]:
     assert not any(leftovers.found().values()), leftovers.found()
 
 
+@pytest.mark.parametrize("records", [9, 17, 25, 33])
+def test_killed_where_it_stands_the_same_command_goes_on(site: Site, records: int) -> None:
+    # One after the other, each run dies further on: databases, then files, then the site's own states.
+    killed = prepare(site, f"crash-after:{records}")
+    assert killed.rc == 137, killed.stdout + killed.stderr
+
+
 def test_fresh_hosts_become_a_chain_that_a_flip_accepts(site: Site) -> None:
     ran = prepare(site)
     print(ran.stderr)

@@ -12,7 +12,9 @@ use crate::outside::Outside;
 use crate::settings::{Family, NewBackup, Seeding, Settings, Side};
 use crate::site::{HostFile, States, Worker};
 use crate::steps::checks::{Check, Copyable};
-use crate::steps::{Applied, AtRestart, CaughtUp, DataProved, HostAnswers, Joined, MARK, Once, Restored, Seeded, Told};
+use crate::steps::{
+    Applied, AtRestart, CaughtUp, DataProved, HostAnswers, Joined, MARK, Once, Patient, Restored, Seeded, Told,
+};
 use serde_json::{Value, json};
 use std::rc::Rc;
 
@@ -208,6 +210,7 @@ impl Builder<'_> {
         self.graph.add(&joined, Role::Fact, place).after([&seed]);
         let wait =
             CaughtUp { source: declared.clone(), target: server.clone(), limit_ms: self.seeding.deadlines.catch_up };
+        let wait = Patient { deed: wait, outside: self.outside.clone() };
         self.graph.add(&caught_up, Role::Guard, Once(wait)).after([&joined]).serves([&seed, &joined]);
         caught_up
     }

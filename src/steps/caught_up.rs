@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 /// How often the target catches up, before a fence or after a copy: the last time it has almost nothing left to do.
 const ROUNDS: usize = 3;
+/// How long it is waited for in one go, in milliseconds: then the target is asked whether it still goes on.
+const PIECE_MS: u64 = 4_000;
 
 /// `true` once the target was seen right behind the source, so that nobody waits for a backlog behind a fence.
 pub struct CaughtUp {
@@ -25,9 +27,18 @@ impl Deed for CaughtUp {
     async fn carry_out(&self, _permit: &Permit, _earlier: &Earlier) -> Result<()> {
         for _ in 0..ROUNDS {
             let position = self.source.binlog_position().await?;
-            if !self.target.has(&position, self.limit_ms).await? {
+            let mut left = self.limit_ms;
+            while !self.target.has(&position, left.min(PIECE_MS)).await? {
+                left = left.saturating_sub(PIECE_MS);
                 let what = format!("{}: catching up with {}", self.target.name, self.source.name);
-                return Err(Error::Deadline { what, limit_ms: self.limit_ms });
+                if left == 0 {
+                    return Err(Error::Deadline { what, limit_ms: self.limit_ms });
+                }
+                if let Some(channel) = self.target.status().await?.channel
+                    && !channel.error.is_empty()
+                {
+                    return Err(Error::remote(&self.target.name, format!("its replication stands: {}", channel.error)));
+                }
             }
         }
         Ok(())

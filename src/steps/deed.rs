@@ -2,8 +2,9 @@
 //!
 //! Invariant: a deed is never observed as done, so every run does it anew; within a run the journal says that it was.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Permit;
+use crate::outside::Outside;
 use crate::step::{Earlier, Seen, Step, Undo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,25 @@ pub trait Deed {
 
     /// Does it; doing it twice is doing it once.
     fn carry_out(&self, permit: &Permit, earlier: &Earlier) -> impl Future<Output = Result<Self::Evidence>>;
+}
+
+/// A deed that only waits, and so is over where somebody asks for the end.
+pub struct Patient<D> {
+    pub deed: D,
+    pub outside: Outside,
+}
+
+impl<D: Deed> Deed for Patient<D> {
+    type Evidence = D::Evidence;
+
+    const KEPT: &'static str = D::KEPT;
+
+    async fn carry_out(&self, permit: &Permit, earlier: &Earlier) -> Result<D::Evidence> {
+        tokio::select! {
+            done = self.deed.carry_out(permit, earlier) => done,
+            why = self.outside.interrupted() => Err(Error::Interrupted(why)),
+        }
+    }
 }
 
 /// A deed as a step: `true` once it is done.

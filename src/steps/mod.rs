@@ -56,7 +56,7 @@ pub use checksum::{Difference, TablesAlike, subject as checksum_subject};
 pub use comparison::{COMPARISON, Compared, compared};
 pub use data_proved::DataProved;
 pub use decision::Decision;
-pub use deed::Once;
+pub use deed::{Once, Patient};
 pub use definitions::{DEFINITIONS, DefinitionsNoted};
 pub use domain::{QuarantineDomain, SiteDomain};
 pub use drain::Drain;

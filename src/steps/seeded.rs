@@ -160,7 +160,11 @@ impl Step for Seeded {
 
     async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, String>> {
         let until = Instant::now() + Duration::from_millis(self.limit_ms);
-        let logged = self.copy(permit, until).await?;
+        let logged = tokio::select! {
+            logged = self.copy(permit, until) => logged?,
+            // The workers go on, and the next run finds them.
+            why = self.receives.outside.interrupted() => return Err(Error::Interrupted(why)),
+        };
         let up = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.server.status().await {
             if Instant::now() >= up.min(until) {

@@ -43,7 +43,14 @@ impl TreesMoved {
         told.extend(way);
         pushes.begin(permit, &told, &ours).await?;
         let ended = loop {
-            let there = pushes.standing(Some(LOOK)).await?;
+            let there = tokio::select! {
+                there = pushes.standing(Some(LOOK)) => there?,
+                why = pushes.outside.interrupted() => {
+                    pushes.reset(permit).await?;
+                    takes.reset(permit).await?;
+                    return Err(Error::Interrupted(why));
+                }
+            };
             if there.work != Work::Working || Instant::now() >= until {
                 break there;
             }

@@ -143,6 +143,9 @@ def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
     fresh_chain: Chain,
 ) -> None:
     site = fresh_chain.pillar()
+    # Not on what is written: replicas with parallel threads carry two domains out side by side, and one's table may wait
+    # for the other's commit for ever (README).
+    fresh_chain.old.run("CREATE TABLE site.idle (id INT PRIMARY KEY)")
     # It has the domain that it began with, for as long as it lives.
     early = fresh_chain.old.root()
     with Writer(fresh_chain, threads=1) as writer:
@@ -150,11 +153,11 @@ def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
         with pytest.raises(pymysql.err.MySQLError):
             early.query("FLUSH TABLES")
         for statement in (
-            "FLUSH TABLES",
+            "FLUSH TABLES site.idle",
             "FLUSH STATUS",
             "FLUSH PRIVILEGES",
-            "ANALYZE TABLE site.writes",
-            "OPTIMIZE TABLE site.writes",
+            "ANALYZE TABLE site.idle",
+            "OPTIMIZE TABLE site.idle",
         ):
             fresh_chain.old.run(statement)
         alarms = direct.run(site, "status").answer["alarms"]

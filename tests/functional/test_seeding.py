@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -275,6 +276,21 @@ def incoming(side: NewSide, name: str) -> Path:
     return side[name].datadir / ".saltext-migrate-seed"
 
 
+def test_a_copy_that_comes_from_another_host_may_have_been_written_since(
+    side: NewSide, master: SaltMaster
+) -> None:
+    # Its volume is here, its root disk is not; and the server does not answer yet.
+    server = side["new-db2"]
+    server.run("STOP SLAVE; RESET SLAVE ALL; SET sql_log_bin=0; CREATE DATABASE written_here")
+    shutil.rmtree(side.job("new-db2"))
+    server.kill()
+    ran = prepare(master)
+    assert ran.rc == 1
+    assert "written_here" in told(ran)
+    server.start()
+    assert server.run("SHOW DATABASES LIKE 'written_here'") != []
+
+
 def test_data_of_another_origin_is_never_touched(side: NewSide, master: SaltMaster) -> None:
     side.empty("new-db2")
     side["new-db2"].run("CREATE DATABASE theirs; CREATE TABLE theirs.precious (id INT)")
@@ -324,6 +340,26 @@ def test_a_controller_that_is_killed_finds_its_copy_again(
     assert int((side.job("new-db2") / "pid").read_text()) == ours, "no second copy"
     stands(side)
     assert changed(prepare(master)) == {}
+
+
+def test_a_signal_ends_the_wait_for_a_copy_and_the_next_run_finds_it(
+    side: NewSide, master: SaltMaster
+) -> None:
+    side.empty("new-db2")
+    running = subprocess.Popen(
+        master.command(*ORCHESTRATE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: any(incoming(side, "new-db2").glob("*")))
+    worker = side.worker("new-db2")
+    os.killpg(worker, signal.SIGSTOP)
+    running.send_signal(signal.SIGTERM)
+    # The worker stands still, and nobody waits for it.
+    said, errors = running.communicate(timeout=60)
+    os.killpg(worker, signal.SIGCONT)
+    assert running.returncode == 1, said + errors
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout
+    stands(side)
 
 
 # -- what old db1 lacks ---------------------------------------------------------------------------

@@ -93,9 +93,10 @@ send() {
     [ "${codes[1]}" -eq 0 ] || die "the way to $ADDRESS:$PORT: $(tail -n1 "$job/log")"
 }
 
-# Databases that no seed of ours brought.
+# Databases that no seed of ours brought. The mark of one counts on the host where it was made: on a volume that came from
+# another one, people may have written since.
 foreign() {
-    [ ! -e "$data/saltext-migrate-seed" ] || return 0
+    [ ! -e "$data/saltext-migrate-seed" ] || [ "$(cat "$job/data" 2>/dev/null)" != "$data" ] || return 0
     find "$data" -mindepth 1 -maxdepth 1 -type d ! -name mysql ! -name performance_schema ! -name sys ! -name test \
         ! -name lost+found ! -name '#*' ! -name .saltext-migrate-seed -printf '%f '
 }

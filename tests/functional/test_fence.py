@@ -143,8 +143,8 @@ def test_admin_work_on_the_fenced_server_is_seen_and_does_not_end_the_way_back(
     fresh_chain: Chain,
 ) -> None:
     site = fresh_chain.pillar()
-    # Not on what is written: replicas with parallel threads carry two domains out side by side, and one's table may wait
-    # for the other's commit for ever (README).
+    # Not on what is written: replicas with parallel threads carry two domains out side by side, and
+    # one's table may wait for the other's commit for ever (README).
     fresh_chain.old.run("CREATE TABLE site.idle (id INT PRIMARY KEY)")
     # It has the domain that it began with, for as long as it lives.
     early = fresh_chain.old.root()

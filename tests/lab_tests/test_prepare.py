@@ -22,9 +22,9 @@ def site() -> Iterator[Site]:
     assert not any(leftovers.found().values()), leftovers.found()
 
 
-@pytest.mark.parametrize("records", [9, 17, 25, 33])
+@pytest.mark.parametrize("records", [17, 33])
 def test_killed_where_it_stands_the_same_command_goes_on(site: Site, records: int) -> None:
-    # One after the other, each run dies further on: databases, then files, then the site's own states.
+    # One after the other: the first dies among the copies, the second behind the files.
     killed = prepare(site, f"crash-after:{records}")
     assert killed.rc == -9, killed.stdout + killed.stderr
 

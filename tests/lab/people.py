@@ -70,7 +70,7 @@ class People:
         lines = self.lines()
         return sum(1 for x in lines if x["saved"] and pop in (None, x["pop"]))
 
-    def wait_saves(self, count: int, seconds: float = 30) -> None:
+    def wait_saves(self, count: int, seconds: float = 90) -> None:
         """Until each POP acknowledged that many more saves than now."""
         goal = {pop: self.saves(pop) + count for pop in self.load.pops}
         deadline = time.monotonic() + seconds

@@ -43,7 +43,7 @@ class Load:
     longest_hold: float = 1.5
     upload_share: float = 0.1
     # Ends by itself, whatever becomes of who started it.
-    seconds: float = 120.0
+    seconds: float = 300.0
     timeout: float = 10.0
     # Told apart from people of an earlier run on the same wiki.
     run: str = field(default_factory=lambda: f"{random.randrange(16**6):06x}")

@@ -32,8 +32,9 @@ Dunders = dict[str, Any]
 # The phases that keep writers out for a while, so that somebody has to watch.
 FENCING = ("flip", "revert")
 
-# Seconds within which a minion gives a sign of life.
+# Seconds within which a minion gives a sign of life before work that may take as long as LONG, or longer.
 PATIENCE = 10
+LONG = 600
 
 # Commands whose first argument is a target, for searches that must tell a target from an address.
 TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
@@ -199,7 +200,7 @@ def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
         raise CommandExecutionError(f"a minion answers by name, and one stands twice: {functions}")
     with contextlib.closing(_Client(opts)) as client:
         hosts = asked["hosts"]
-        if asked["seconds"] > PATIENCE:
+        if asked["seconds"] >= LONG:
             # How long work may take is also how long Salt waits for a minion that is not there.
             pinged = client.local.cmd(hosts, "test.ping", timeout=PATIENCE, tgt_type="list")
             hosts = [host for host in hosts if pinged.get(host) is True]

@@ -40,7 +40,7 @@ pub async fn whole(
     let mut proofs = proofs(settings, alarms)?;
     data(settings, servers, primary.as_ref(), &mut proofs, alarms)?;
     if let (Some(primary), Some(_)) = (&primary, hosts) {
-        astray(settings, primary.side, alarms).await?;
+        astray(settings, primary.side, alarms).await;
     }
     let room = match hosts {
         Some(outside) => room(settings, servers, answers, outside, alarms).await,
@@ -51,21 +51,27 @@ pub async fn whole(
 
 /// Names services of the CDN that send people to the side that does not serve: a request that somebody gave up can be
 /// carried out late.
-async fn astray(settings: &Settings, serving: Side, alarms: &mut Vec<String>) -> Result<()> {
-    let Some(edge) = &settings.edge else { return Ok(()) };
+async fn astray(settings: &Settings, serving: Side, alarms: &mut Vec<String>) {
+    let Some(edge) = &settings.edge else { return };
     let (word, next) =
         if serving == Side::Old { ("new", "salt-run migrate.revert") } else { ("old", "salt-run migrate.flip") };
-    for switch in switches(settings, &Fastly::new(edge)?, serving.other(), None)? {
-        match switch.astray().await {
-            Ok(Some(version)) => alarms.push(format!(
-                "edge.{}: version {version} serves, and sends people to the {word} side: {next}",
-                switch.name
-            )),
+    // What hinders asking the CDN is told, and hides nothing else.
+    let all = Fastly::new(edge).and_then(|fastly| switches(settings, &fastly, serving.other(), None));
+    let asked = match all {
+        Ok(all) => join_all(all.into_iter().map(async |switch| (switch.name.clone(), switch.astray().await))).await,
+        Err(error) => return alarms.push(error.to_string()),
+    };
+    for (name, found) in asked {
+        match found {
+            Ok(Some(version)) => {
+                alarms.push(format!(
+                    "edge.{name}: version {version} serves, and sends people to the {word} side: {next}"
+                ));
+            }
             Ok(None) => {}
             Err(error) => alarms.push(error.to_string()),
         }
     }
-    Ok(())
 }
 
 /// Shows how much room is left where each server has its data, as far as its host tells.

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Record, RunState};
 use crate::outside::Outside;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
     run.tell(Happening::Resumed, None, json!({"aborting": state.aborting, "committed": state.committed}), None);
     if let Some(why) = state.aborting {
         // Should the decision turn out to be taken, everything that is there is needed for the way forward.
-        run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+        run.needed = all_but_checks(graph);
         return Ok(run.conclude(Plan::default(), Some(Error::Interrupted(why))).await);
     }
     let recalled = run.earlier.borrow().clone();
@@ -129,8 +129,7 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
         Ok(plan) => plan,
         // There is only the way forward: what does not answer holds up what depends on it, and nothing else.
         Err(_) if state.committed => {
-            run.needed =
-                graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+            run.needed = all_but_checks(graph);
             return Ok(run.conclude(Plan::default(), None).await);
         }
         Err(error) => return Err(error),
@@ -150,8 +149,12 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
 pub async fn abort(graph: &Graph, journal: Journal, why: &str, abort_within: Duration, outside: &Outside) -> Report {
     let mut run = Run::new(graph, journal, abort_within, outside);
     run.recall();
-    run.needed = graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect();
+    run.needed = all_but_checks(graph);
     run.conclude(Plan::default(), Some(Error::Interrupted(why.to_owned()))).await
+}
+
+fn all_but_checks(graph: &Graph) -> BTreeSet<String> {
+    graph.nodes().iter().filter(|node| node.role != Role::Check).map(|node| node.id.clone()).collect()
 }
 
 /// Takes a run of another process back that hangs with its lock held; its journal is not written.

@@ -70,7 +70,7 @@ pub fn graph(settings: &Settings, servers: &Servers, outside: &Outside, loss: &L
         source,
         known: servers.all().to_vec(),
         successor: None,
-        kept: Some("whom it followed is given up, and may not answer"),
+        left: Some("whom it followed is given up, and may not answer"),
     };
     graph.add(&alone, Role::Fact, follow(&old, None)).after([RECEIVED]);
     let domain = format!("domain.{}", old.name);

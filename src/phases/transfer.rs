@@ -471,7 +471,7 @@ impl Transfer<'_> {
         let known = self.servers.all().to_vec();
         let successor = (server.name == self.from.name).then(|| self.to.clone());
         self.graph
-            .add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor, kept: None })
+            .add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor, left: None })
             .after(after);
         id
     }

@@ -24,7 +24,7 @@ pub struct Follow {
     /// The primary that took over from it; such a server may have written what replication did not bring.
     pub successor: Option<Rc<Server>>,
     /// Why an abort leaves it where it is; else it follows again whom it followed.
-    pub kept: Option<&'static str>,
+    pub left: Option<&'static str>,
 }
 
 impl Step for Follow {
@@ -65,7 +65,7 @@ impl Step for Follow {
     }
 
     fn undo(&self) -> Undo<Following> {
-        self.kept.map_or(Undo::Restore, Undo::Keep)
+        self.left.map_or(Undo::Restore, Undo::Leave)
     }
 
     fn rebooted(&self, found: &Following, _old: &Following, new: &Following) -> bool {

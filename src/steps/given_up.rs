@@ -66,7 +66,7 @@ impl Step for FormerDomain {
     }
 
     fn undo(&self) -> Undo<Option<u32>> {
-        Undo::Keep("a closed server writes in none")
+        Undo::Restore
     }
 }
 

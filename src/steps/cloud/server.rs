@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// How often a server of ours that came out in error is made again.
 const REMAKES: usize = 1;
-/// Letters of base64 that Nova takes as user data (nova.conf has no option for it).
+/// Letters of base64 that Nova takes as user data (nova/api/openstack/compute/schemas/servers.py, `user_data`).
 const MOST_USER_DATA: usize = 65_535;
 
 /// A server as it is, or shall be.

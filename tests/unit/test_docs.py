@@ -105,7 +105,8 @@ def test_every_check_has_its_line() -> None:
 
 
 def test_every_step_of_the_flip_has_its_line() -> None:
-    phase = (REPOSITORY / "src" / "phases" / "transfer.rs").read_text()
+    files = sorted((REPOSITORY / "src" / "phases" / "transfer").glob("*.rs"))
+    phase = "".join(path.read_text() for path in files)
     steps = set(re.findall(r'\.add\(\s*"([a-z.-]+)"', phase))
     steps |= set(re.findall(r'= "([a-z-]+)";', phase))
     steps |= {f"{name}." for name in re.findall(r'format!\("([a-z-]+)\.\{', phase)}

@@ -2,7 +2,8 @@
 //!
 //! Invariant: pure functions. Where two sources disagree the first one's word is taken, and both are told.
 
-use super::{Flavor, Server, Subnet, Volume};
+use super::belongings::usual_image;
+use super::{Flavor, Image, Server, Subnet, Volume};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,11 +53,12 @@ pub struct Inventory {
 }
 
 /// Reads the servers of a cloud as a source; a server's name up to the first dot is its node's.
-pub fn of_servers(servers: &[Server], flavors: &[Flavor], volumes: &[Volume]) -> Source {
+pub fn of_servers(servers: &[Server], flavors: &[Flavor], volumes: &[Volume], images: &[Image]) -> Source {
     servers
         .iter()
         .map(|server| {
             let flavor = flavors.iter().find(|flavor| flavor.id == server.flavor);
+            let named = |id: &String| images.iter().find(|image| image.id == *id).map(|image| image.name.clone());
             let known = Known {
                 private: server.addresses.first().copied(),
                 public: server.floating.first().copied(),
@@ -64,7 +66,8 @@ pub fn of_servers(servers: &[Server], flavors: &[Flavor], volumes: &[Volume]) ->
                 vcpus: flavor.map(|flavor| flavor.vcpus),
                 ram: flavor.map(|flavor| flavor.ram),
                 disk: flavor.map(|flavor| flavor.disk),
-                image: server.image.clone(),
+                // One that is gone has no name.
+                image: server.image.as_ref().and_then(named),
                 key_pair: server.key_pair.clone(),
                 availability_zone: server.availability_zone.clone(),
                 security_groups: server.security_groups.clone(),
@@ -194,6 +197,7 @@ impl Field<'_> {
 pub fn proposed(inventory: &Inventory, new: &Source, subnets: &[Subnet], taken: &BTreeSet<IpAddr>) -> Value {
     let mut taken: BTreeSet<IpAddr> = taken.clone();
     taken.extend(new.values().filter_map(|known| known.private));
+    let usual = usual_image(&inventory.nodes);
     let (mut old_nodes, mut new_nodes, mut servers) = (Map::new(), Map::new(), Map::new());
     for (name, known) in &inventory.nodes {
         let mut node = Map::new();
@@ -213,6 +217,7 @@ pub fn proposed(inventory: &Inventory, new: &Source, subnets: &[Subnet], taken: 
         put(&mut server, "vcpus", known.vcpus);
         put(&mut server, "ram", known.ram);
         put(&mut server, "disk", known.disk);
+        put(&mut server, "image", known.image.clone().filter(|image| Some(image) != usual.as_ref()));
         put(&mut server, "key_pair", known.key_pair.clone());
         let groups: Vec<&String> = known.security_groups.iter().filter(|group| *group != "default").collect();
         put(&mut server, "security_groups", Some(groups).filter(|groups| !groups.is_empty()));

@@ -5,6 +5,7 @@
 //! ours. Nothing here derives `Debug` over a session: the library prints passwords.
 
 mod access;
+pub mod belongings;
 mod compute;
 pub mod flavor;
 mod image;

@@ -52,13 +52,13 @@ pub struct Port {
     pub device: String,
 }
 
-/// One security group, with its incoming rules as [`NewRule::key`] writes them.
+/// One security group, with its incoming rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecurityGroup {
     pub id: String,
     pub name: String,
     pub description: String,
-    pub rules: Vec<String>,
+    pub rules: Vec<NewRule>,
 }
 
 /// A port to be made.
@@ -101,11 +101,14 @@ impl NewRule {
     fn read(rule: &Value) -> Self {
         let option = |key: &str| rule.get(key).and_then(Value::as_str).map(str::to_owned);
         let port = |key: &str| rule.get(key).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+        let group = option("remote_group_id");
+        // Everybody of one family has no prefix.
+        let six = (group.is_none() && text(rule, "ethertype") == "IPv6").then(|| "::/0".to_owned());
         Self {
             protocol: option("protocol"),
             ports: port("port_range_min").zip(port("port_range_max")),
-            network: option("remote_ip_prefix"),
-            group: option("remote_group_id"),
+            network: option("remote_ip_prefix").or(six),
+            group,
         }
     }
 }
@@ -277,7 +280,7 @@ fn group(found: &Value) -> SecurityGroup {
             .into_iter()
             .flatten()
             .filter(|rule| text(rule, "direction") == "ingress")
-            .map(|rule| NewRule::read(rule).key())
+            .map(NewRule::read)
             .collect(),
     }
 }

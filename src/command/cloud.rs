@@ -1,7 +1,8 @@
 //! Commands about the clouds, some of which can be asked before the rest of the site is described.
 
+use crate::cloud::belongings::{self, Belongings};
 use crate::cloud::inventory::{self, Known, Source};
-use crate::cloud::{Cloud, Subnet};
+use crate::cloud::{Answer, Cloud, Subnet};
 use crate::engine::Report;
 use crate::error::{Error, Result};
 use crate::event::Finding;
@@ -75,9 +76,13 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
     let clouds = Clouds::read(pillar)?;
     let mut problems: Vec<String> = Vec::new();
     let mut sources: Vec<(&str, Source)> = Vec::new();
+    let mut belongings = None;
     if let Some(access) = &clouds.old {
         match old_cloud(access, &mut problems).await {
-            Ok(source) => sources.push(("the API", source)),
+            Ok((source, beside)) => {
+                sources.push(("the API", source));
+                belongings = Some(beside);
+            }
             Err(error) => problems.push(error.to_string()),
         }
     }
@@ -121,22 +126,36 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
             Err(error) => problems.push(error.to_string()),
         }
     }
-    let proposal = inventory::proposed(&found, &nodes(pillar, "new"), &subnets, &taken);
+    let mut proposal = inventory::proposed(&found, &nodes(pillar, "new"), &subnets, &taken);
+    if let (Some(belongings), Some(prepare)) = (belongings, proposal["prepare"].as_object_mut()) {
+        let (keys, untold) = belongings::proposed(&found, &belongings);
+        prepare.extend(keys);
+        problems.extend(untold);
+    }
     Ok(json!({"nodes": found.nodes, "disagreements": found.disagreements, "left": found.left,
               "problems": problems, "pillar": proposal}))
 }
 
-async fn old_cloud(access: &Access, problems: &mut Vec<String>) -> Result<Source> {
+async fn old_cloud(access: &Access, problems: &mut Vec<String>) -> Result<(Source, Belongings)> {
     let cloud = Cloud::new(Side::Old, access)?;
     let (servers, flavors) = (cloud.servers().await?, cloud.flavors().await?);
     let some = servers.iter().any(|server| !server.data_volumes().is_empty());
     let volumes = if some { cloud.volumes().await } else { Ok(Rc::default()) };
-    // Their sizes alone are not known then.
-    let volumes = volumes.unwrap_or_else(|refusal| {
+    // Their sizes alone are not known then, and so on.
+    let volumes = or_told(volumes, problems);
+    let groups = or_told(cloud.security_groups().await, problems);
+    let key_pairs = or_told(cloud.key_pairs().await, problems);
+    let images = or_told(cloud.images().await, problems);
+    let source = inventory::of_servers(&servers, &flavors, &volumes, &images);
+    Ok((source, Belongings { groups: groups.to_vec(), key_pairs: key_pairs.to_vec() }))
+}
+
+/// Takes nothing for what a cloud does not tell, and says why.
+fn or_told<T>(answer: Answer<Rc<Vec<T>>>, problems: &mut Vec<String>) -> Rc<Vec<T>> {
+    answer.unwrap_or_else(|refusal| {
         problems.push(refusal.to_string());
         Rc::default()
-    });
-    Ok(inventory::of_servers(&servers, &flavors, &volumes))
+    })
 }
 
 async fn new_network(access: &Access, name: &str) -> Result<(Vec<Subnet>, BTreeSet<IpAddr>)> {

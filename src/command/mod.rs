@@ -14,7 +14,7 @@ use crate::database::Servers;
 use crate::engine::Force;
 use crate::error::{Error, Result};
 use crate::outside::Outside;
-use crate::phases::{self, Loss, Phase};
+use crate::phases::{self, Gone, Loss, Phase};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 /// | `plan` | `phase` | changes, findings, what is unchanged |
 /// | `apply` | `phase`, `guarded`, `force`, `reason`; of a revert `accept_loss`, `is_off` | what was done, by step |
 /// | `guard` | `phase`, `process` | what had to be taken back when the process died or hung, or nothing |
-/// | `abort` | | what was taken back, or nothing |
+/// | `abort` | `is_off`, `reason` | what was taken back, or nothing |
 /// | `status` | `hosts`: false leaves out what they are asked about their disks | the lock, the last run, every server |
 /// | `report` | | the last report |
 /// | `database.status` | `server` | how one server stands |
@@ -78,7 +78,7 @@ pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Out
                 None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
             }
         }
-        "abort" => match phases::abort(&settings, outside).await? {
+        "abort" => match phases::abort(&settings, outside, gone(arguments)?.as_ref()).await? {
             Some(report) => report::write(&settings, report).await,
             None => Ok(json!({"verdict": "unchanged", "run": Value::Null})),
         },
@@ -141,16 +141,7 @@ fn force(arguments: &Value) -> Result<Force> {
 /// # Errors
 /// [`Error::Settings`] where it is not a text, or the phase has no such way.
 fn loss(arguments: &Value, phase: Phase) -> Result<Option<Loss>> {
-    let text = |key: &str| match arguments.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::Settings {
-            path: key.into(),
-            found: other.to_string(),
-            expected: "a text".into(),
-            hint: "salt-run migrate.status says what would be lost, and what to type".into(),
-        }),
-    };
+    let text = |key: &str| text(arguments, key);
     let Some(accepted) = text("accept_loss")? else { return Ok(None) };
     if phase != Phase::Revert {
         return Err(Error::Settings {
@@ -162,6 +153,28 @@ fn loss(arguments: &Value, phase: Phase) -> Result<Option<Loss>> {
     }
     let (off, reason) = (text("is_off")?.unwrap_or_default(), text("reason")?.unwrap_or_default());
     Ok(Some(Loss { accepted, off, reason }))
+}
+
+/// Reads which server somebody vouches for that it is off.
+///
+/// # Errors
+/// [`Error::Settings`] where it is not a text.
+fn gone(arguments: &Value) -> Result<Option<Gone>> {
+    let Some(off) = text(arguments, "is_off")? else { return Ok(None) };
+    Ok(Some(Gone { off, reason: text(arguments, "reason")?.unwrap_or_default() }))
+}
+
+fn text(arguments: &Value, key: &str) -> Result<Option<String>> {
+    match arguments.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::Settings {
+            path: key.into(),
+            found: other.to_string(),
+            expected: "a text".into(),
+            hint: "salt-run migrate.status says what would be lost, and what to type".into(),
+        }),
+    }
 }
 
 fn server(settings: &Settings, arguments: &Value, key: &str) -> Result<std::rc::Rc<crate::database::Server>> {

@@ -106,10 +106,12 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     let last = standing.last.map(|run| {
         let open = run.finished.is_none();
         if open && standing.holder.is_none() {
-            alarms.push(format!(
-                "run {} ({}) was not finished: type the same command again, or salt-run migrate.abort",
-                run.run, run.phase
-            ));
+            let mut next = "type the same command again, or salt-run migrate.abort".to_owned();
+            let new = &servers.primary(Side::New).name;
+            if phases::takes_nothing_along(&run) && answers.get(new).is_none_or(Result::is_err) {
+                next += &format!("; where {new} is gone for good, and off: salt-run migrate.abort is_off={new} reason='…'");
+            }
+            alarms.push(format!("run {} ({}) was not finished: {next}", run.run, run.phase));
         }
         if let Some(holder) = &standing.holder
             && let Some(seconds) = stands_still(&run, settings)

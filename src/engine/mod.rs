@@ -7,7 +7,7 @@ mod entry;
 mod plan;
 mod run;
 
-pub use entry::{Report, StepReport, Verdict, abort, apply, rescue, resume};
+pub use entry::{Left, Report, StepReport, Verdict, abort, apply, rescue, resume};
 pub use plan::{Change, Force, Plan, facts, plan};
 
 use crate::error::{Error, Result};

@@ -8,6 +8,7 @@ mod cleanup;
 mod databases;
 mod deployment;
 pub mod edge;
+mod give_up;
 mod guard;
 pub mod loss;
 mod orphans;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use checksum::checksum;
 pub use cleanup::{KEPT, deserted};
+pub use give_up::{Gone, takes_nothing_along};
 pub use guard::watch;
 pub use loss::Loss;
 pub use prepare::{project, volumes};
@@ -250,12 +252,16 @@ pub async fn apply_edge(phase: Phase, settings: &Settings, outside: &Outside, on
     engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), &Force::default(), outside).await
 }
 
-/// Takes the run that died back, where it is not committed; one of another machine by what the servers say.
+/// Takes the run that died back, where it is not committed; one of another machine by what the servers say. What stands
+/// on a new side that is `gone` for good may stay there.
 ///
 /// # Errors
 /// Where the servers cannot be asked, or something stood in the way.
-pub async fn abort(settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+pub async fn abort(settings: &Settings, outside: &Outside, gone: Option<&Gone>) -> Result<Option<Report>> {
     let _lock = Lock::take(&settings.state_dir, "migrate.abort")?;
+    if let Some(gone) = gone {
+        gone.claimed(settings).await?;
+    }
     let Some(journal) = Journal::unfinished(&settings.state_dir)? else {
         return orphans::end(settings, outside, None).await;
     };
@@ -263,7 +269,11 @@ pub async fn abort(settings: &Settings, outside: &Outside) -> Result<Option<Repo
         return orphans::end(settings, outside, Some(journal)).await;
     }
     let graph = graph_of(&journal, settings, outside, false)?;
-    Ok(Some(finish_or_abort(&graph, journal, "asked for by migrate.abort", settings, outside).await))
+    let report = finish_or_abort(&graph, journal, "asked for by migrate.abort", settings, outside).await;
+    match gone {
+        Some(gone) if !report.over() => give_up::end(settings, report, gone).await.map(Some),
+        _ => Ok(Some(report)),
+    }
 }
 
 /// What is known without asking any server.

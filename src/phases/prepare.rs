@@ -3,8 +3,9 @@
 //! In one breath: checks; security groups, then their rules; key pairs; groups of servers that are kept apart; each port,
 //! so that its address is known; each server and each volume, as many at once as the cloud bears, and the volumes attached to
 //! their servers; then its databases, the deployment node and
-//! the site's own states; in the end the new master, whom all minions obey beside the old one.
+//! the site's own states, whose application then says that it keeps nothing; in the end the new master, whom all minions obey beside the old one.
 
+use super::testing::notice_files;
 use super::{databases, deployment, signoff};
 use crate::cloud::{Cloud, Pace};
 use crate::database::Servers;
@@ -13,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::outside::Outside;
 use crate::settings::{Settings, Side, Sides};
 use crate::site::States;
-use crate::steps::Applied;
 use crate::steps::checks::{Check, CloudReached, FleetFits, KeysFree, NetworkReady, OldHome, Rendering, VolumesLeft};
 use crate::steps::cloud::{
     KeyPairImported, PortMade, Project, RulesSet, SecurityGroupMade, ServerGroupMade, ServerMade, VolumeAttached,
     VolumeMade,
 };
+use crate::steps::{Applied, HostFiles, MirrorNotice};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -86,7 +87,8 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
         deployment::add(&mut graph, settings, deployment, outside, flipped);
     }
-    add_states(&mut graph, settings, outside, &prepare.highstate, &data);
+    let states = add_states(&mut graph, settings, outside, &prepare.highstate, &data);
+    add_notice(&mut graph, settings, servers, outside, &prepare.highstate.new, &states);
     if let Some(deployment) = &prepare.deployment {
         deployment::add_master(&mut graph, settings, deployment, outside);
     }
@@ -94,7 +96,13 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
 }
 
 /// Adds the site's own states: tried on the old side, run on the new one once the databases have their data.
-fn add_states(graph: &mut Graph, settings: &Settings, outside: &Outside, run: &Sides<Vec<String>>, data: &[String]) {
+fn add_states(
+    graph: &mut Graph,
+    settings: &Settings,
+    outside: &Outside,
+    run: &Sides<Vec<String>>,
+    data: &[String],
+) -> Vec<String> {
     let states = |side: Side, node: &String| States {
         outside: outside.clone(),
         host: settings.node(side, node).and_then(|node| node.minion.clone()).unwrap_or_default(),
@@ -113,6 +121,35 @@ fn add_states(graph: &mut Graph, settings: &Settings, outside: &Outside, run: &S
         let hosts = run.old.iter().map(|node| states(Side::Old, node)).collect();
         graph.add("check.states", Role::Check, Check(Rendering { hosts })).serves(&ids);
     }
+    ids
+}
+
+/// Has the application of nodes that have their states say that it keeps nothing, as their databases would refuse it.
+fn add_notice(
+    graph: &mut Graph,
+    settings: &Settings,
+    servers: &Servers,
+    outside: &Outside,
+    nodes: &[String],
+    states: &[String],
+) {
+    let minion = |node: &String| settings.node(Side::New, node).and_then(|node| node.minion.clone());
+    let minions: Vec<String> = nodes.iter().filter_map(minion).collect();
+    let mut files = notice_files(settings, Side::New);
+    files.retain(|file| minions.contains(&file.host));
+    if files.is_empty() {
+        return;
+    }
+    let files = HostFiles {
+        outside: outside.clone(),
+        files,
+        content: Some(settings.mirror_notice()),
+        held_until: None,
+        seconds: settings.notice.host_seconds,
+    };
+    let hosts = nodes.iter().map(|node| format!("host.new-{node}")).collect();
+    let step = MirrorNotice { files, primary: servers.primary(Side::New), hosts };
+    graph.add("notice.new", Role::Fact, step).after(states);
 }
 
 /// Adds what is made in the new cloud.

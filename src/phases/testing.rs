@@ -19,7 +19,7 @@ use crate::steps::{Compared, HostFiles, ReadOnly};
 /// # Errors
 /// [`Error::Settings`] where the pillar says nothing of a test, or a defect of the graph.
 pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outside) -> Result<Graph> {
-    let testing = settings.test.as_ref().ok_or_else(|| Error::Settings {
+    settings.test.as_ref().ok_or_else(|| Error::Settings {
         path: "migrate:test".into(),
         found: "nothing".into(),
         expected: "what testers read".into(),
@@ -36,7 +36,7 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
     let notice = HostFiles {
         outside: outside.clone(),
         files: notice_files(settings, Side::New),
-        content: Some(format!("{}\n", testing.notice.trim_end())),
+        content: Some(settings.mirror_notice()),
         held_until: None,
         seconds: settings.notice.host_seconds,
     };

@@ -20,6 +20,14 @@ pub struct Testing {
     pub announcement: Option<Announcement>,
 }
 
+impl Settings {
+    /// Writes what people read on the new side before it serves.
+    pub fn mirror_notice(&self) -> String {
+        let told = self.test.as_ref().map_or_else(notice, |testing| testing.notice.clone());
+        format!("{}\n", told.trim_end())
+    }
+}
+
 fn notice() -> String {
     "This is a test site: edits are not saved.".into()
 }

@@ -230,3 +230,60 @@ def test_typed_at_salt_it_gives_people_back_what_was_held_though_new_hosts_are_g
     steps = [step["id"] for step in ran.answer["report"]["runs"][0]["steps"]]
     assert steps.index("singletons.new-app1") < steps.index("singletons.old-app1")
     assert steps.index("opened") < steps.index("singletons.new-app1")
+
+
+def test_a_flip_that_never_promoted_is_given_up_with_a_new_side_that_is_gone(
+    fresh_chain: Chain,
+) -> None:
+    chain, pillar = fresh_chain, fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 1500, "replication": 4000}
+    before = world.look(chain)
+    broken = direct.run(pillar, "apply", "panic-after:fence", phase="flip")
+    assert broken.problem["kind"] == "defect"
+    told = {"is_off": "new-db1", "reason": REASON}
+    # It answers: that is an abort as any other.
+    answers = direct.run(pillar, "abort", **told)
+    assert "new-db1, which answers" in answers.problem["message"]
+    for name in ("new-db1", "new-db2", "relay"):
+        chain[name].kill()
+    wrong = direct.run(pillar, "abort", is_off="new-db2", reason=REASON)
+    assert "expected new-db1" in wrong.problem["message"]
+    assert "expected why" in direct.run(pillar, "abort", is_off="new-db1").problem["message"]
+    assert world.writable(chain) == []
+    bare = direct.run(pillar, "abort")
+    assert (bare.verdict, bare.answer["left"]) == ("stopped", [])
+    assert world.writable(chain) == ["old-db1"]
+    (alarm,) = [a for a in direct.run(pillar, "status").answer["alarms"] if "not finished" in a]
+    assert "salt-run migrate.abort is_off=new-db1 reason=" in alarm
+
+    done = direct.run(pillar, "abort", **told)
+    assert "given up" in done.problem["message"]
+    left = {one["step"] for one in done.answer["left"]}
+    assert left and all(".new" in step or step == "decision" for step in left), left
+    assert direct.run(pillar, "status").answer["last_run"]["finished"] == "given-up"
+    assert direct.run(pillar, "abort").verdict == "unchanged"
+    for name in ("new-db1", "new-db2", "relay"):
+        chain[name].start()
+    old = {name: state for name, state in before.items() if "old" in name}
+    assert {name: state for name, state in world.look(chain).items() if "old" in name} == old
+    # It came back after all, or was built anew: the same flip begins again.
+    chain.wait_replicating(replicas=["relay"])
+    flipped = direct.run(pillar, "apply", phase="flip")
+    assert flipped.verdict == "done", flipped.problem
+
+
+def test_an_old_host_that_is_not_put_back_is_never_given_up(fresh_chain: Chain) -> None:
+    pillar = fresh_chain.pillar()
+    pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 1500, "replication": 4000}
+    broken = direct.run(pillar, "apply", "panic-after:fence", phase="flip")
+    assert broken.problem["kind"] == "defect"
+    fresh_chain.new.kill()
+    # Somebody wrote there: it is his to settle, whatever became of the new side.
+    fresh_chain.notice_path("old").write_text("words of somebody else\n")
+    done = direct.run(pillar, "abort", is_off="new-db1", reason=REASON)
+    assert (done.verdict, done.answer["left"]) == ("stopped", [])
+    assert "notice.old: changed by somebody else" in done.problem["message"]
+    assert world.writable(fresh_chain) == ["old-db1"]
+    fresh_chain.notice_path("old").unlink()
+    done = direct.run(pillar, "abort", is_off="new-db1", reason=REASON)
+    assert done.verdict == "aborted", done.problem

@@ -135,6 +135,35 @@ def test_the_test_site_stands_and_the_flip_and_the_revert_hand_over(
     assert salt_master.run("migrate.plan", "revert").answer["changes"] == []
 
 
+def test_prepare_says_that_the_new_side_keeps_nothing_until_it_serves(
+    house: House, fresh_chain: Chain, salt_master: SaltMaster, tmp_path: Path
+) -> None:
+    notice = fresh_chain.notice_path("new")
+    states = {name: salt_master.states / f"{name}.sls" for name in ("top", "app")}
+    states["top"].write_text("base:\n  '*': [app]\n")
+    states["app"].write_text(f"{tmp_path}/app:\n  file.managed:\n    - contents: here\n")
+    pillar = {key: value for key, value in house.pillar.items() if key not in ("freeze", "test")}
+    pillar["prepare"] = {"highstate": {"old": [], "new": ["app1"]}, "deadlines": {"host": 30_000}}
+    try:
+        salt_master.set_pillar(pillar)
+        ran = salt_master.run("state.orchestrate", "migrate.prepare")
+        assert ran.rc == 0, ran.stdout
+        assert ran.states["prepare"]["changes"].keys() == {"highstate.new-app1", "notice.new"}
+        assert notice.read_text() == f"{NOTICE}\n"
+        assert salt_master.run("migrate.prepare").answer["verdict"] == "unchanged"
+        notice.write_text("words of somebody else\n")
+        assert salt_master.run("migrate.prepare").answer["verdict"] == "unchanged"
+        assert salt_master.run("migrate.flip").rc == 0
+        assert not notice.exists()
+        # Somebody adds a node, while people save.
+        assert salt_master.run("migrate.prepare").answer["verdict"] == "unchanged"
+        assert not notice.exists()
+        assert salt_master.run("migrate.revert").rc == 0
+    finally:
+        for state in states.values():
+            state.unlink()
+
+
 def test_what_runs_on_one_side_alone_is_handed_over_by_file(
     house: House, salt_master: SaltMaster
 ) -> None:

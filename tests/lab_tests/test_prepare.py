@@ -41,6 +41,8 @@ def test_fresh_hosts_become_a_chain_that_a_flip_accepts(site: Site) -> None:
     assert len(pages) == 1
     assert site["new-app1"].read("/srv/code/deep/down") == "here\n"
     assert site["new-app1"].run(["readlink", "/srv/code/link"]).stdout == "/srv/code/deep\n"
+    # Its application says what its databases would.
+    assert "edits are not saved" in site["new-app1"].read("/etc/mediawiki/readonly")
     found = site.salt_run("migrate.preflight")
     assert found.rc == 0, found.stdout
 

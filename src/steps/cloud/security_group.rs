@@ -3,6 +3,7 @@
 //! Two facts, for two groups may name each other: first all of them exist, then each has its rules.
 
 use super::{Project, STAYS};
+use crate::cloud::NewRule;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
@@ -71,11 +72,12 @@ impl RulesSet {
             }
         }
         let id = ids.get(&self.name);
-        let present = groups.iter().find(|group| Some(&group.id) == id).map(|group| group.rules.clone());
+        let present =
+            groups.iter().find(|group| Some(&group.id) == id).map(|group| group.rules.iter().map(NewRule::key));
         let in_names = |rule: String| {
             ids.iter().fold(rule, |rule, (name, id)| rule.replace(&format!("from {id}"), &format!("from {name}")))
         };
-        let present = present.unwrap_or_default().into_iter().map(in_names).collect();
+        let present = present.into_iter().flatten().map(in_names).collect();
         Ok((ids, present))
     }
 }

@@ -335,23 +335,30 @@ def cleanup(force: str | list[str] | None = None, reason: str = "") -> Any:
 
 
 @_clean
-def abort() -> Any:
+def abort(is_off: str | None = None, reason: str = "") -> Any:
     """
     Take a run back that died before its commit point; one that turns out to be committed is finished instead.
 
     It needs no journal: a run of a controller that is gone is taken back by what the servers say, from any machine that
     has the extension and the pillar.
 
-    Returns what was taken back, and under ``left`` what stays of a run that makes things; nothing is done where no run
-    is unfinished. The exit code is 1 where a run is still in the middle.
+    is_off
+        The name of the new primary (``new-db1``), where it is gone for good before a flip ever promoted it, and somebody
+        made sure that it is off: what stands on the new side stays there, and the run ends once the old side serves.
+    reason
+        Why it does not come back; it stands in the journal and in the report.
+
+    Returns what was taken back, and under ``left`` what stays of a run that makes things, or of a side that is gone;
+    nothing is done where no run is unfinished. The exit code is 1 where a run is still in the middle.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run migrate.abort
+        salt-run migrate.abort is_off=new-db1 reason='its host burnt, and the disk with it'
     """
-    done = _call("abort")
+    done = _call("abort", is_off=is_off, reason=reason)
     in_the_middle = done["verdict"] == "stopped" and not done.get("left")
     return _with_code(done, 1 if in_the_middle else 0)
 

@@ -77,8 +77,8 @@ impl Step for Follow {
     }
 
     fn rebooted(&self, found: &Following, _old: &Following, new: &Following) -> bool {
-        // Its own files may tell a server not to replicate at boot.
-        !found.running && found.source == new.source
+        // Its own files may tell a server not to replicate at boot; and one that was seeded anew follows as people told it.
+        found.source == new.source
     }
 
     fn half_done(&self, found: &Following, old: &Following, new: &Following) -> bool {

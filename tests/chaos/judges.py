@@ -58,6 +58,24 @@ def clashes(chain: Chain, quarantine: int = QUARANTINE) -> list[str]:
     ]
 
 
+def alone(chain: Chain) -> list[tuple[str, str]]:
+    """Names what a server wrote and the serving primary has not, with that server; the quarantine is left out."""
+    try:
+        serving = chain.serving()
+    except AssertionError:
+        # Of two closed ones neither is right.
+        return []
+    known = {(domain, sequence): ident for domain, ident, sequence in _logged(serving)}
+    return [
+        (server.name, f"{domain}-{ident}-{sequence}")
+        for server in chain.servers.values()
+        for domain, ident, sequence in _logged(server)
+        if ident == server.server_id != serving.server_id
+        and domain != QUARANTINE
+        and known.get((domain, sequence)) != ident
+    ]
+
+
 def _logged(server: MariaDB) -> list[tuple[int, int, int]]:
     logs = sorted(server.datadir.glob("binlog.[0-9]*"))
     done = subprocess.run(

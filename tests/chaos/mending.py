@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.lab.loopback import QUARANTINE, Chain
+from tests.lab.loopback import QUARANTINE, SOURCES, Chain
 from tests.lab.mariadb import MariaDB
 
 # Of each server alone, so they are no part of a seed.
@@ -15,9 +15,18 @@ _LOCAL = "DELETE FROM saltext_migrate.decision; DELETE FROM saltext_migrate.fenc
 
 
 def seed_anew(chain: Chain, victim: MariaDB) -> None:
-    """Seeds from the serving primary whoever has a transaction that only the victim wrote, by the binlogs."""
+    """Seeds from the serving primary whoever has a transaction that only the victim wrote, by the binlogs.
+
+    A relay's binlog begins anew with that, so that those below it are seeded with it.
+    """
     source = chain.serving()
+    if victim is source:
+        # What it has is what everybody shall have.
+        return
     victims = [one for one in chain.servers.values() if one.running and _apart(one, source, victim)]
+    if victim is chain["relay"] and victim in victims:
+        below = [chain[name] for name, above in SOURCES.items() if above == "relay"]
+        victims += [one for one in below if one.running and one not in (source, *victims)]
     with tempfile.TemporaryDirectory(prefix="seed-") as folder:
         for step in (
             ["--backup", f"--socket={source.socket}", "--user=root", f"--datadir={source.datadir}"],

@@ -65,13 +65,14 @@ class Attempt:
                 self.lap("transfer")
                 first = self.state(done)
                 silent = self.silent(done, first)
+                unseen = self.unseen(done)
                 self.mend()
                 self.lap("mending")
                 after = self.again(done, first)
                 time.sleep(0.2)
                 self.lap("again")
         both_open = watch.both_open
-        row = self.row(began, done, first, after, silent, fence, both_open, people, writer)
+        row = self.row(began, done, first, after, silent, unseen, fence, both_open, people, writer)
         bench.left(bench.sides[1] if row["survived"] and not case.soils else None)
         return row
 
@@ -175,8 +176,21 @@ class Attempt:
         alarms = self.bench.run("status").answer["alarms"]
         return not (done.problem.get("hint") and alarms)
 
+    def unseen(self, done: Done) -> list[str]:
+        """Names what one server alone has, and that neither the run nor the status speaks of."""
+        if not self.case.leaks:
+            return []
+        alone = judges.alone(self.bench.chain)
+        said = " ".join([
+            done.problem.get("message", ""),
+            *(finding["found"] for finding in (done.answer or {}).get("findings", [])),
+            *self.bench.run("status").answer["alarms"],
+        ])  # fmt: skip
+        self.faults.notes["alone"] = alone
+        return [gtid for name, gtid in alone if gtid not in said and name not in said]
+
     def row(
-        self, began: float, done: Done, first: str, after: str, silent: bool, fence: float,
+        self, began: float, done: Done, first: str, after: str, silent: bool, unseen: list[str], fence: float,
         both_open: int, people: Any, writer: Writer,
     ) -> Row:  # fmt: skip
         """Gathers the judges' verdicts."""
@@ -195,9 +209,13 @@ class Attempt:
         turns = max(0, judges.turns(chain, results.run) - 1)
         clashes = [] if case.leaks else judges.clashes(chain)
         two = bool(turns or clashes or both_open)
-        overrun = (
-            fence > self.bench.DEADLINES["window"] + self.bench.SLACK_MS and not case.unreachable
-        )
+        # As long as the target cannot be reached the fence stays; behind that the same deadline holds.
+        apart = [one.heal for one in case.breaks] if case.unreachable else [0.0]
+        bound = self.bench.DEADLINES["window"] + self.bench.SLACK_MS
+        judged = None not in apart
+        overrun = judged and fence > bound + 1000 * sum(apart)
+        if not judged:
+            seen["fence_not_judged"] = "its target came back with the mending, behind the run"
         seen |= {"longest_fence_ms": fence, "people": people.seen} | self.faults.notes
         allowed = {ENDS[self.direction] if word == OVER else word for word in case.ends}
         if first not in allowed:
@@ -216,6 +234,7 @@ class Attempt:
         )
         problems += [f"fenced for {fence} ms"] if overrun else []
         problems += ["fenced in silence"] if silent else []
+        problems += [f"nobody speaks of {', '.join(unseen)}"] if unseen else []
         problems += [f"{seen[word]} {word}" for word in ("lost", "duplicated") if seen[word]]
         self.lap("judging")
         return {

@@ -127,6 +127,58 @@ def test_a_controller_that_is_overruled_harms_nobody(
     assert site.run("status").answer["alarms"] == []
 
 
+@pytest.mark.parametrize("reply", [False, True], ids=["before it", "before its answer"])
+@KINDS
+def test_a_guard_that_pauses_as_it_decides_harms_nobody(site: Site, reply: bool) -> None:
+    """The run that it takes for dead goes on meanwhile: one of them wins, and both know."""
+    source, target = site.wire(FENCE, window=600), site.wire(DECIDE, window=600)
+    source.hold(site.words(FENCE), reply=True)
+    target.hold(site.words(DECIDE), reply=reply)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert source.passed.wait(30) and target.passed.wait(30)
+    source.release()
+    done = run.wait(60)
+    assert done.verdict == ("aborted" if reply else "done"), done.problem
+    serving = ["old-db1" if reply else "new-db1"]
+    assert world.writable(site.chain) == serving
+    target.release()
+    guarded = guard.wait(60)
+    assert guarded.verdict == ("aborted" if reply else "stopped"), guarded.problem
+    assert site.decided() == ("unfence" if reply else "promote")
+    assert world.writable(site.chain) == serving
+    assert site.run("status").answer["alarms"] == []
+
+
+@pytest.mark.parametrize("reply", [False, True], ids=["before it", "before its answer"])
+@KINDS
+def test_a_guard_that_pauses_as_it_opens_opens_nothing_that_was_fenced_since(
+    site: Site, reply: bool
+) -> None:
+    """It decided, and sleeps over it until the next run has the source fenced."""
+    source, target = site.wire(LIFT, window=600), site.wire(PROMOTE, window=600)
+    target.hold(site.words(PROMOTE))
+    source.hold(site.words(LIFT), reply=reply)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert target.passed.wait(30) and source.passed.wait(30)
+    target.release()
+    assert run.wait(60).verdict == "aborted"
+    assert world.writable(site.chain) == ["old-db1"]
+    target.hold(site.words(PROMOTE))
+    again = direct.Command(site.pillar, "apply", phase="flip")
+    assert target.passed.wait(30)
+    assert world.writable(site.chain) == []
+    source.release()
+    assert guard.wait(60).verdict in ("aborted", "stopped")
+    assert world.writable(site.chain) == []
+    target.release()
+    assert again.wait(60).verdict == "done"
+    assert world.writable(site.chain) == ["new-db1"]
+
+
 @pytest.mark.parametrize("reply", [False, True], ids=["it is lost", "its answer is lost"])
 @KINDS
 @pytest.mark.parametrize("statement", [FENCE, PROMOTE], ids=NAMES.get)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,8 +98,10 @@ def test_secrets_come_by_reference_and_stand_nowhere(chain: Chain, tmp_path: Pat
     vault.write_text(json.dumps(secrets))
     settings = {"vault": {"driver": "yaml", "files": [str(vault)]}, "log_level_logfile": "debug"}
     with SaltMaster(pillar, settings) as master:
-        flipped = master.run("state.orchestrate", "migrate.flip", "-l", "debug")
+        with Overheard(master) as overheard:
+            flipped = master.run("state.orchestrate", "migrate.flip", "-l", "debug")
         assert flipped.rc == 0, flipped.stdout
+        assert "migrate.flip" in overheard.processes and "migrate/flip-" in overheard.events
         assert chain.serving() is chain.new
         accounts["admin"]["password"] = "sdb://vault/nobody"
         master.set_pillar(pillar)
@@ -108,11 +112,51 @@ def test_secrets_come_by_reference_and_stand_nowhere(chain: Chain, tmp_path: Pat
         written = [
             path for path in (master.home, chain.state / "migrate") for path in path.rglob("*")
         ]
-        everything = said + "".join(
-            path.read_bytes().decode(errors="replace") for path in written if path.is_file()
+        everything = (
+            said
+            + overheard.processes
+            + overheard.events
+            + "".join(
+                path.read_bytes().decode(errors="replace") for path in written if path.is_file()
+            )
         )
         assert len(everything) > 100_000
         assert [name for name, secret in secrets.items() if secret in everything] == []
+
+
+class Overheard:
+    """What everybody on the machine sees of a run: every process's command line, and Salt's bus."""
+
+    def __init__(self, master: SaltMaster) -> None:
+        self._master = master
+        self._over = threading.Event()
+        self._lines: set[bytes] = set()
+        self.processes = self.events = ""
+
+    def __enter__(self) -> Overheard:
+        command = self._master.command("state.event")
+        self._bus = subprocess.Popen(command, stdout=subprocess.PIPE)
+        # It listens once it shows what somebody else does.
+        for _ in range(20):
+            self._master.run("test.arg")
+            if select.select([self._bus.stdout], [], [], 0.2)[0]:
+                break
+        self._watch = threading.Thread(target=self._look)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._watch.join()
+        self._bus.send_signal(signal.SIGINT)
+        self.events = self._bus.communicate(timeout=20)[0].decode(errors="replace")
+        self.processes = b"\n".join(self._lines).decode(errors="replace")
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self._lines.add(path.read_bytes())
 
 
 def test_an_ordinary_minion_cannot_flip(fresh_chain: Chain, master: SaltMaster) -> None:

@@ -29,6 +29,8 @@ class _Line:
         self.client, self.server = client, server
         self.kind: str | None = None
         self.mute = threading.Event()
+        # What lets go the answer that is held on it.
+        self.held: threading.Event | None = None
 
     def end(self) -> None:
         _end(self.client)
@@ -42,9 +44,8 @@ class Cut:
         self._chain, self._name = chain, name
         self._server = chain[name]
         self.address = "127.0.1." + self._server.address.rpartition(".")[2]
-        self._order: tuple[bytes, bool, bool] | None = None
-        self._held = False
-        self._released = threading.Event()
+        self._order: tuple[bytes, bool, threading.Event | None] | None = None
+        self._holds: list[threading.Event] = []
         self._lines: list[_Line] = []
         self._down_for: set[str] = set()
         self._silent: set[str] = set()
@@ -69,7 +70,7 @@ class Cut:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._released.set()
+        self.release()
         self.mend()
         # A thread that accepts is not woken by a close.
         with contextlib.suppress(OSError):
@@ -87,15 +88,19 @@ class Cut:
 
     def at(self, statement: bytes, *, reply: bool) -> None:
         """Ends the connection when a statement passes: before the server has it, or behind it."""
-        self._order = (statement, reply, False)
+        self._order = (statement, reply, None)
 
     def hold(self, statement: bytes, *, reply: bool = False) -> None:
         """Keeps a statement, or the answer to it, until `release`; other connections go on."""
-        self._order = (statement, reply, True)
+        self.passed.clear()
+        self._holds.append(threading.Event())
+        self._order = (statement, reply, self._holds[-1])
 
     def release(self) -> None:
-        """Lets go what is held."""
-        self._released.set()
+        """Lets go whatever is held."""
+        for held in self._holds:
+            held.set()
+        self._holds.clear()
 
     def sever(self, whose: Iterable[str] = BOTH) -> None:
         """Ends the controller's connections, or replication's, and every new one, until `mend`."""
@@ -122,9 +127,9 @@ class Cut:
 
     def renew(self) -> None:
         """Makes the wire as it was when it was entered: nothing is ordered, held or cut."""
-        self._released.set()
+        self.release()
         self.mend()
-        self._order, self._released = None, threading.Event()
+        self._order = None
         self.passed.clear()
         self.cuts = 0
 
@@ -168,14 +173,14 @@ class Cut:
                     line.server.sendall(data)
                     continue
                 self._order = None
-                _, reply, self._held = order
+                _, reply, line.held = order
                 if reply:
                     line.mute.set()
                     line.server.sendall(data)
                 self.passed.set()
                 self.cuts += 1
-                if not reply and self._held:
-                    self._released.wait()
+                if not reply and line.held:
+                    line.held.wait()
                     line.server.sendall(data)
                 elif not reply:
                     break
@@ -186,9 +191,9 @@ class Cut:
             while data := line.server.recv(1 << 16):
                 if line.mute.is_set():
                     # A cut wants the connection gone, a hold wants it silent.
-                    if not self._held:
+                    if line.held is None:
                         break
-                    self._released.wait()
+                    line.held.wait()
                 if not self._passes(line):
                     break
                 time.sleep(self._delays.get(line.kind or "", 0.0))

@@ -28,9 +28,30 @@ impl Server {
         self.rulings("fence").await
     }
 
-    async fn rulings(&self, table: &str) -> Result<Rulings> {
+    /// Returns the runs whose decision stands open here, with the seconds since each began.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] where it cannot be asked.
+    pub async fn undecided(&self) -> Result<Vec<(String, u64)>> {
+        if !self.has_rulings().await? {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT run, GREATEST(TIMESTAMPDIFF(SECOND, opened, NOW(6)), 0) AS seconds FROM {SCHEMA}.decision \
+             WHERE state='open'"
+        );
+        let sets = self.rescue().packet(&sql).await?;
+        let pair = |row| Ok((self.field(row, "run")?.to_owned(), self.number(row, "seconds")?));
+        sets.iter().flatten().map(pair).collect()
+    }
+
+    async fn has_rulings(&self) -> Result<bool> {
         let row = self.rescue().row(&format!("SELECT ({TABLES}) = 2 AS there")).await?;
-        if !self.flag(&row, "there")? {
+        self.flag(&row, "there")
+    }
+
+    async fn rulings(&self, table: &str) -> Result<Rulings> {
+        if !self.has_rulings().await? {
             return Ok(Rulings::new());
         }
         let sets = self.rescue().packet(&format!("SELECT run, state FROM {SCHEMA}.{table}")).await?;

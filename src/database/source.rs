@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 /// The name of the channel that only proves that a way exists.
 const TRIAL: &str = "saltext_migrate_trial";
 
-/// The column with the domains of which a replica takes nothing (MariaDB).
-const IGNORED: &str = "Replicate_Ignore_Domain_Ids";
-
 /// A server's default replication channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Channel {
@@ -30,10 +27,8 @@ pub struct Channel {
     pub error: String,
     /// Seconds of delay that were configured on purpose.
     pub delay: u64,
-    /// Filters that are configured, but for that of the quarantine.
+    /// Filters that are configured.
     pub filters: Vec<String>,
-    /// Whether what its source writes in the quarantine domain stays there (MariaDB).
-    pub leaves_quarantine: bool,
     /// Whether it goes over TLS.
     pub tls: bool,
 }
@@ -56,10 +51,8 @@ impl Channel {
             // What these drop counts as arrived.
             "Replicate_Ignore_Server_Ids",
             "Replicate_Do_Domain_Ids",
-            IGNORED,
+            "Replicate_Ignore_Domain_Ids",
         ];
-        let quarantine = server.settings.databases.quarantine_domain.to_string();
-        let ours = |key: &str, value: &str| key == IGNORED && value == quarantine;
         Ok(Self {
             source: format!("{}:{}", server.field(row, columns.host)?, server.field(row, columns.port)?),
             source_id: server.number(row, columns.server_id)?,
@@ -68,11 +61,10 @@ impl Channel {
             error: error.join("; "),
             tls: word(columns.tls) == "Yes",
             delay: word("SQL_Delay").parse().unwrap_or(0),
-            leaves_quarantine: ours(IGNORED, &word(IGNORED)),
             filters: filters
                 .into_iter()
                 .map(|key| (key, word(key)))
-                .filter(|(key, value)| !value.is_empty() && !ours(key, value))
+                .filter(|(_, value)| !value.is_empty())
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect(),
         })
@@ -87,18 +79,11 @@ impl Channel {
 impl Server {
     /// Makes the server follow a source from where it stands.
     ///
-    /// `former_primary` says that what counts of it is what its binlog has; with `leave_quarantine` what is written at the
-    /// source in that domain stays there, where the server can leave it.
+    /// `former_primary` says that what counts of it is what its binlog has.
     ///
     /// # Errors
     /// [`Error::Deadline`] where the source does not get everything the server has, or the channel does not run.
-    pub async fn follow(
-        &self,
-        _permit: &Permit,
-        source: &Server,
-        former_primary: bool,
-        leave_quarantine: bool,
-    ) -> Result<()> {
+    pub async fn follow(&self, _permit: &Permit, source: &Server, former_primary: bool) -> Result<()> {
         let limit = self.settings.databases.deadlines.replication;
         let dialect = self.dialect().await?;
         self.session.packet(dialect.words().stop).await?;
@@ -117,8 +102,7 @@ impl Server {
         }
         let (ours, theirs) = (self.status().await?.position, source.status().await?.binlog_position);
         let at = dialect.begins_at(&ours, &theirs, quarantine)?;
-        let left_out = leave_quarantine.then_some(quarantine);
-        self.unlogged(&dialect.follow(&self.connection_to(source), at.as_deref(), left_out)).await?;
+        self.unlogged(&dialect.follow(&self.connection_to(source), at.as_deref())).await?;
         self.runs("", limit, Channel::healthy).await
     }
 

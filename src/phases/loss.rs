@@ -70,7 +70,6 @@ pub fn graph(settings: &Settings, servers: &Servers, outside: &Outside, loss: &L
         source,
         known: servers.all().to_vec(),
         successor: None,
-        off_duty: false,
         left: Some("whom it followed is given up, and may not answer"),
     };
     graph.add(&alone, Role::Fact, follow(&old, None)).after([RECEIVED]);

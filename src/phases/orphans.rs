@@ -22,7 +22,12 @@ const STEP: &str = "orphans";
 /// [`Error::Journal`] where the journals cannot be read.
 pub fn graph(settings: &Settings, servers: &Servers) -> Result<Graph> {
     let over = runs(&settings.state_dir)?.into_iter().filter(|run| run.finished.is_some()).map(|run| run.run);
-    let step = Orphans { old: servers.primary(Side::Old), new: servers.primary(Side::New), over: over.collect() };
+    let step = Orphans {
+        old: servers.primary(Side::Old),
+        new: servers.primary(Side::New),
+        over: over.collect(),
+        quarantine: settings.databases.quarantine_domain,
+    };
     let mut graph = Graph::new(NAME);
     graph.add(STEP, Role::Fact, step);
     graph.checked()

@@ -13,9 +13,6 @@ pub struct Following {
     pub source: Option<String>,
     /// Whether both replication threads run.
     pub running: bool,
-    /// Whether what the source writes in the quarantine domain stays there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub leaves_quarantine: bool,
 }
 
 /// The source a server has, and the one it should have.
@@ -26,9 +23,6 @@ pub struct Follow {
     pub known: Vec<Rc<Server>>,
     /// The primary that took over from it; such a server may have written what replication did not bring.
     pub successor: Option<Rc<Server>>,
-    /// Whether its source is out of use: what an administrator does there (`FLUSH TABLES`) would be carried out beside the
-    /// site's own transactions, for it is in another domain, and each may wait for the other's tables for ever.
-    pub off_duty: bool,
     /// Why an abort leaves it where it is; else it follows again whom it followed.
     pub left: Option<&'static str>,
 }
@@ -41,15 +35,13 @@ impl Step for Follow {
     async fn observe(&self) -> Result<Seen<Following, String>> {
         let status = self.server.status().await?;
         let running = status.channel.as_ref().is_some_and(|channel| channel.applying && channel.receiving != "No");
-        let leaves_quarantine = status.channel.as_ref().is_some_and(|channel| channel.leaves_quarantine);
-        let fact = Following { source: status.channel.map(|channel| channel.source), running, leaves_quarantine };
+        let fact = Following { source: status.channel.map(|channel| channel.source), running };
         Ok(Seen { fact, evidence: status.position })
     }
 
     async fn want(&self, _earlier: &Earlier) -> Result<Following> {
         let source = self.source.as_ref().map(|source| source.place());
-        let leaves_quarantine = self.off_duty && self.server.dialect().await?.leaves_domains_out();
-        Ok(Following { running: source.is_some(), source, leaves_quarantine })
+        Ok(Following { running: source.is_some(), source })
     }
 
     async fn set(&self, permit: &Permit, to: &Following, _earlier: &Earlier) -> Result<Seen<Following, String>> {
@@ -62,7 +54,7 @@ impl Step for Follow {
                 if let Some(successor) = &self.successor {
                     self.server.not_apart(successor).await?;
                 }
-                self.server.follow(permit, source, self.successor.is_some(), to.leaves_quarantine).await?;
+                self.server.follow(permit, source, self.successor.is_some()).await?;
                 // Somebody had stopped it before it was pointed elsewhere.
                 if !to.running {
                     self.server.rest(permit).await?;
@@ -77,8 +69,8 @@ impl Step for Follow {
     }
 
     fn rebooted(&self, found: &Following, _old: &Following, new: &Following) -> bool {
-        // Its own files may tell a server not to replicate at boot; and one that was seeded anew follows as people told it.
-        found.source == new.source
+        // Its own files may tell a server not to replicate at boot.
+        !found.running && found.source == new.source
     }
 
     fn half_done(&self, found: &Following, old: &Following, new: &Following) -> bool {

@@ -31,7 +31,7 @@ impl Step for Joined {
     }
 
     async fn set(&self, permit: &Permit, _to: &bool, _earlier: &Earlier) -> Result<Seen<bool, String>> {
-        self.server.follow(permit, &self.source, false, false).await?;
+        self.server.follow(permit, &self.source, false).await?;
         self.observe().await
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: no journal is needed. A run is ended as its own controller would end it: by its decision row on the target,
 //! and only then on the source. Where a primary cannot be asked, nothing is touched.
 
+use super::given_up::FormerDomain;
 use crate::database::{Rulings, Server};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
@@ -17,6 +18,8 @@ pub struct Orphans {
     pub new: Rc<Server>,
     /// Runs whose journal is here and says that they are over: nobody takes them back.
     pub over: BTreeSet<String>,
+    /// The domain in which a server rests that booted closed.
+    pub quarantine: u32,
 }
 
 /// How a run was ended.
@@ -30,6 +33,16 @@ pub struct Ended {
 }
 
 impl Orphans {
+    /// Has whoever is about to be opened write where the site writes: it may have booted closed, and apart.
+    async fn rouse(&self, permit: &Permit, server: &Rc<Server>) -> Result<()> {
+        let domain = FormerDomain { server: server.clone(), quarantine: self.quarantine };
+        if domain.observe().await?.fact == Some(self.quarantine) {
+            let site = domain.want(&Earlier::default()).await?;
+            domain.set(permit, &site, &Earlier::default()).await?;
+        }
+        Ok(())
+    }
+
     async fn found(&self) -> Result<Vec<Ended>> {
         let mut found = Vec::new();
         for (source, target, from_old) in [(&self.old, &self.new, true), (&self.new, &self.old, false)] {
@@ -96,10 +109,12 @@ impl Step for Orphans {
             match target.decide_to_go_back(permit, &one.run).await {
                 Ok(()) => {
                     one.back = true;
+                    self.rouse(permit, source).await?;
                     source.unfence(permit, &one.run).await?;
                 }
                 Err(Error::Committed(_)) => {
                     one.back = false;
+                    self.rouse(permit, target).await?;
                     target.reopen(permit, &one.run).await?;
                 }
                 Err(error) => return Err(error),

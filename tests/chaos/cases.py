@@ -298,8 +298,8 @@ STEPS = (
     "edge.docs.staged", "edge.budget", "way-back-tried", "decision", "chain-timed", "break-glass", "guard-ready",
     "fence.announced", "role-at-boot.{source}-db1", "notice.{target}", "edge.docs.unmoved", "edge.docs",
     "notice.{source}", "drained", "caught-up", "edge.docs.everywhere", "edge.docs.purged",
-    "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1", "source.new-relay",
-    "source.{source}-db1", "source.old-db2", "source.new-db2", "arrived-everywhere",
+    "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1",
+    "source.{source}-db1", "source.new-db2", "arrived-everywhere",
 )  # fmt: skip
 
 ON_LOOPBACK: tuple[Case, ...] = tuple(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +147,21 @@ def test_a_source_that_rebooted_writes_where_the_site_writes(site: Site) -> None
 
 def _domain(server: MariaDB) -> int:
     return int(server.value("SELECT @@global.gtid_domain_id"))
+
+
+def test_another_machine_is_told_of_a_run_that_goes_on(site: Site, tmp_path: Path) -> None:
+    """Two controllers share no lock."""
+    site.wire.hold(PROMOTE)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    assert site.wire.passed.wait(30)
+    beside = site.pillar | {"state_dir": str(tmp_path)}
+    other = direct.run(beside, "apply", phase="flip")
+    assert other.problem["kind"] == "refused"
+    assert "of another machine began" in other.problem["message"]
+    assert not (tmp_path / "runs").exists()
+    site.wire.release()
+    assert run.wait().verdict == "done"
+    assert direct.run(beside, "apply", phase="flip").verdict == "unchanged"
 
 
 def test_where_a_primary_does_not_answer_nothing_is_touched(site: Site) -> None:

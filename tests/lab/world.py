@@ -18,7 +18,6 @@ def look(chain: Chain) -> World:
     for name, server in chain.servers.items():
         world[name] = _settings(server) | {
             "channels": _channels(server),
-            "left out": [row.get("Replicate_Ignore_Domain_Ids") for row in server.channels()],
             "role at boot": server.role_at_boot(),
         }
     world["break-glass page"] = _text(Path(chain.pillar()["databases"]["break_glass_file"]))

@@ -287,7 +287,7 @@ impl Dialect for MariaDb {
         Ok(Some(begins.to_string()))
     }
 
-    fn follow(&self, source: &Source, at: Option<&str>, left_out: Option<u32>) -> String {
+    fn follow(&self, source: &Source, at: Option<&str>) -> String {
         // Of its own work in the quarantine it may have more than it asks for, which strict mode would not hear of.
         let told = at.map_or_else(String::new, |position| {
             format!(
@@ -297,15 +297,7 @@ impl Dialect for MariaDb {
                 text(position)
             )
         });
-        let left_out = left_out.map_or_else(String::new, |domain| domain.to_string());
-        format!(
-            "{told}CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos, IGNORE_DOMAIN_IDS=({left_out}); START SLAVE",
-            connection(source)
-        )
-    }
-
-    fn leaves_domains_out(&self) -> bool {
-        true
+        format!("{told}CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos; START SLAVE", connection(source))
     }
 
     /// By file and position, for a GTID position that still moves cannot be asked for.

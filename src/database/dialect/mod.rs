@@ -186,10 +186,7 @@ pub trait Dialect: Sync {
     ///
     /// What was done in the quarantine stays where it was done, so of that the source's word counts.
     fn begins_at(&self, ours: &str, theirs: &str, quarantine: u32) -> Result<Option<String>>;
-    /// Follows a source from where it stands, or from `at`; what is written there in the domain `left_out` stays there.
-    fn follow(&self, source: &Source, at: Option<&str>, left_out: Option<u32>) -> String;
-    /// Tells whether what a source writes in one domain can be left out.
-    fn leaves_domains_out(&self) -> bool;
+    fn follow(&self, source: &Source, at: Option<&str>) -> String;
     /// Reads from a source over a channel of its own, and applies nothing; `at` is a row of [`Dialect::trial_from`].
     fn try_to_follow(&self, channel: &str, source: &Source, at: Option<&Record>) -> String;
     /// Asks the source from where a trial may read, where it must be told.

@@ -316,12 +316,8 @@ impl Dialect for MySql {
         Ok(None)
     }
 
-    fn follow(&self, source: &Source, _at: Option<&str>, _left_out: Option<u32>) -> String {
+    fn follow(&self, source: &Source, _at: Option<&str>) -> String {
         format!("CHANGE REPLICATION SOURCE TO {}; START REPLICA", connection(source))
-    }
-
-    fn leaves_domains_out(&self) -> bool {
-        false
     }
 
     fn try_to_follow(&self, channel: &str, source: &Source, _at: Option<&Record>) -> String {

@@ -8,7 +8,7 @@ use crate::settings::Side;
 use crate::site;
 use crate::steps::checks::{
     BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
-    Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
+    OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
 };
 
 impl Transfer<'_> {
@@ -36,6 +36,8 @@ impl Transfer<'_> {
         let graph = &mut self.graph;
         let (from, to) = (self.from.clone(), self.to.clone());
         graph.add("check.room", Role::Check, Check(room));
+        let others = OthersAtWork { target: to.clone(), state_dir: self.settings.state_dir.clone() };
+        graph.add("check.others", Role::Check, Check(others));
         graph.add("check.versions", Role::Check, Check(Versions { from: from.clone(), to: to.clone() }));
         graph.add("check.likeness", Role::Check, Check(Likeness { from, to, soak_hours: databases.soak_hours }));
         // On the way back the new side has the truth, and the old one what it was sent.

@@ -324,6 +324,7 @@ impl Transfer<'_> {
             "check.comparison",
             "check.data",
             "check.backup",
+            "check.others",
         ] {
             self.graph.serve(check, &[ids::FENCE, ids::PROMOTION]);
         }
@@ -344,17 +345,7 @@ impl Transfer<'_> {
         // First the old channel, then the reverse one: a ring would carry a stray write on the source to the live target.
         let ended = self.follow(&to, None, &open);
         let source = self.servers.declared_source(&from).unwrap_or_else(|| to.clone());
-        let mut before = vec![ended.clone(), quarantine];
-        let mut follows = vec![ended];
-        if let Some(relay) = self.servers.relay() {
-            let declared = self.servers.declared_source(&relay);
-            let id = self.follow(&relay, declared, &open);
-            if relay.name == source.name {
-                before.push(id.clone());
-            }
-            follows.push(id);
-        }
-        follows.push(self.follow(&from, Some(source), &before.iter().map(String::as_str).collect::<Vec<_>>()));
+        let mut follows = vec![ended.clone(), self.follow(&from, Some(source), &[&ended, &quarantine])];
         for replica in self.servers.replicas(self.settings, self.from_side) {
             let source = self.servers.declared_source(&replica);
             follows.push(self.follow(&replica, source, &open));
@@ -389,9 +380,8 @@ impl Transfer<'_> {
         let id = format!("source.{}", server.name);
         let known = self.servers.all().to_vec();
         let successor = (server.name == self.from.name).then(|| self.to.clone());
-        let off_duty = source.as_ref().is_some_and(|source| source.name == self.from.name);
         self.graph
-            .add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor, off_duty, left: None })
+            .add(&id, Role::Fact, Follow { server: server.clone(), source, known, successor, left: None })
             .after(after);
         id
     }

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.lab import direct
-from tests.lab.cloud.building import Site
+from tests.lab.cloud.building import KEY, Site
 from tests.lab.cloud.configuration import PASSWORD
 from tests.lab.cloud.furnished import Furnished
 from tests.lab.loopback import MINION
@@ -181,6 +181,67 @@ def test_the_old_side_is_proposed_as_pillar(site: Site) -> None:
     assert proposed["nodes"]["new"]["app1"] == {"private": "10.80.0.21", "minion": "new-app1"}
     assert proposed["prepare"]["servers"]["db1"] == {"vcpus": 4, "ram": 8192, "disk": 80}
     assert "stray" not in proposed["nodes"]["new"]
+
+
+def test_what_old_servers_name_is_proposed_with_them_and_prepare_takes_it(site: Site) -> None:
+    cloud, old = site.cloud, site.cloud.old
+    groups = {
+        name: old.post("network", "/security-groups", {"security_group": {"name": name}})
+        for name in ("data", "front")
+    }
+    ids = {name: made["security_group"]["id"] for name, made in groups.items()}
+    for rule in (
+        {"security_group_id": ids["data"], "protocol": "tcp", "port_range_min": 3306, "port_range_max": 3306,
+         "remote_group_id": ids["front"]},
+        {"security_group_id": ids["front"], "protocol": "tcp", "port_range_min": 80, "port_range_max": 443},
+        {"security_group_id": ids["front"], "remote_ip_prefix": "10.70.0.0/24"},
+    ):  # fmt: skip
+        old.post("network", "/security-group-rules",
+                 {"security_group_rule": {"direction": "ingress", "ethertype": "IPv4", **rule}})  # fmt: skip
+    pair = {"name": "crew", "public_key": KEY}
+    old.post("compute", "/os-keypairs", {"keypair": pair})
+    other = cloud.add_image("debian-11")
+    try:
+        cloud.boot(
+            "db1", "lightspeed", "10.70.0.11", key_name="crew", security_groups=[{"name": "data"}]
+        )
+        cloud.boot(
+            "app1",
+            "supersonic",
+            "10.70.0.21",
+            security_groups=[{"name": "front"}, {"name": "default"}],
+        )
+        cloud.boot("app2", "subsonic", "10.70.0.22", imageRef=other)
+        pillar = {"clouds": {"new": cloud.access("new"), "old": cloud.access("old")}}
+        pillar["prepare"] = {"network": "new-net"}
+        found = direct.run(pillar, "cloud.inventory", grains=False).answer
+        proposed = found["pillar"]["prepare"]
+        assert proposed["image"] == "debian-12"
+        assert proposed["key_pairs"] == {"crew": KEY}
+        rules = {name: group["rules"] for name, group in proposed["security_groups"].items()}
+        assert rules["data"] == [{"protocol": "tcp", "ports": 3306, "from": "front"}]
+        assert {"protocol": "tcp", "ports": "80-443", "from": "0.0.0.0/0"} in rules["front"]
+        assert {"from": "10.70.0.0/24"} in rules["front"]
+        assert any("10.70.0.0/24, where old nodes are" in told for told in found["problems"])
+        servers = proposed["servers"]
+        assert (servers["db1"]["key_pair"], servers["db1"]["security_groups"]) == ("crew", ["data"])
+        assert "image" not in servers["db1"] and servers["app2"]["image"] == "debian-11"
+        # What is proposed is built as it is.
+        site.pillar["nodes"]["new"] = found["pillar"]["nodes"]["new"]
+        site.pillar["prepare"] = site.pillar["prepare"] | proposed
+        done = site.apply()
+        assert done.verdict == "done", done.problem
+        assert site.apply().verdict == "unchanged"
+        built = cloud.new.get("network", "/security-groups")["security_groups"]
+        (data,) = [group for group in built if group["name"] == "data"]
+        ingress = [r for r in data["security_group_rules"] if r["direction"] == "ingress"]
+        assert [(r["port_range_min"], r["protocol"]) for r in ingress] == [(3306, "tcp")]
+    finally:
+        cloud.clear()
+        for ident in ids.values():
+            old.call("DELETE", "network", f"/security-groups/{ident}")
+        old.call("DELETE", "compute", "/os-keypairs/crew")
+        cloud.admin.call("DELETE", "image", f"/images/{other}")
 
 
 def test_an_old_cloud_that_is_gone_stops_nobody(site: Site) -> None:

@@ -5,6 +5,7 @@
 use super::deed::Deed;
 use crate::database::{Bound, Pinned, Range, Server, Sum, Table};
 use crate::error::{Error, Result};
+use crate::event::now;
 use crate::journal::{Lock, Permit};
 use crate::proof::{Proof, digest};
 use crate::step::Earlier;
@@ -51,6 +52,9 @@ pub struct Progress {
     /// Tables that were left out, and why.
     pub left_out: BTreeMap<String, String>,
     pub seconds: f64,
+    /// When the first range was compared, in seconds since the Unix epoch: so old is the whole.
+    #[serde(default)]
+    pub began: f64,
 }
 
 /// How far a table is.
@@ -77,6 +81,11 @@ pub struct Difference {
 /// The subject of the record.
 pub fn subject(source: &str, replica: &str) -> String {
     format!("checksum.{source}.{replica}")
+}
+
+/// Stands for two servers and the tables of them that are looked at, all where none are named.
+pub fn hash(source: &Server, replica: &Server, only: &[String]) -> String {
+    digest(&json!([source.place(), replica.place(), only]))
 }
 
 fn half(source: &str, replica: &str) -> String {
@@ -163,12 +172,15 @@ impl TablesAlike {
         for found in std::mem::take(&mut begun.differences) {
             begun.tables.remove(&found.table);
         }
+        if begun.tables.is_empty() {
+            begun.began = now();
+        }
         Ok(begun)
     }
 
     /// Stands for the two and the tables that are looked at.
     pub fn hash(&self) -> String {
-        digest(&json!([self.source.place(), self.replica.place(), self.only]))
+        hash(&self.source, &self.replica, &self.only)
     }
 
     /// Writes down how far it is, or that it is whole.
@@ -179,7 +191,8 @@ impl TablesAlike {
         if whole {
             // A look at some tables is no proof of all.
             if self.only.is_empty() {
-                Proof::new(&name, self.hash(), evidence).keep(&self.state_dir)?;
+                let proof = Proof::new(&name, self.hash(), evidence);
+                Proof { at: progress.began, ..proof }.keep(&self.state_dir)?;
             }
             return Proof::forget(&self.state_dir, &half(source, replica));
         }

@@ -17,6 +17,8 @@ pub struct DataCompared {
     pub replica: String,
     pub state_dir: PathBuf,
     pub hours: f64,
+    /// Stands for the two servers.
+    pub hash: String,
 }
 
 impl Topic for DataCompared {
@@ -28,6 +30,10 @@ impl Topic for DataCompared {
             notes.doubt(&self.replica, format!("the data of {pair} was never compared whole"), compare);
             return Ok(notes.findings);
         };
+        if proof.hash != self.hash {
+            let found = format!("the data of {pair} was compared when one of them was another server");
+            notes.doubt(&self.replica, found, &compare);
+        }
         if !proof.fresh(self.hours) {
             let found = format!(
                 "the data of {pair} was compared {:.0} hours ago; {} is the limit",

@@ -61,6 +61,16 @@ fn key_pairs(nodes: &BTreeMap<String, Known>, found: &[KeyPair], problems: &mut 
 
 fn groups(nodes: &BTreeMap<String, Known>, found: &[SecurityGroup], problems: &mut Vec<String>) -> Map<String, Value> {
     let addresses: Vec<IpAddr> = nodes.values().filter_map(|known| known.private).collect();
+    let mut own = found
+        .iter()
+        .filter(|group| group.name == DEFAULT)
+        .flat_map(|group| group.rules.iter().filter(|rule| rule.group.as_ref() != Some(&group.id)).map(NewRule::key));
+    if let Some(first) = own.next() {
+        let more = own.fold(first, |all, rule| format!("{all}; {rule}"));
+        problems.push(format!(
+            "the security group {DEFAULT} has rules of its own, and prepare changes none of that name: {more}"
+        ));
+    }
     let mut waiting: Vec<&String> = nodes.values().flat_map(|known| &known.security_groups).collect();
     let (mut seen, mut proposed) = (BTreeSet::new(), Map::new());
     while let Some(name) = waiting.pop() {
@@ -73,6 +83,15 @@ fn groups(nodes: &BTreeMap<String, Known>, found: &[SecurityGroup], problems: &m
         };
         let mut rules: Vec<Value> = Vec::new();
         for rule in &group.rules {
+            // Of others the two figures are no ports, and a group lets nobody in over IPv6 here.
+            let ports = rule.ports.is_none() || matches!(rule.protocol.as_deref(), Some("tcp" | "udp"));
+            if !ports || rule.six && rule.group.is_some() {
+                problems.push(format!(
+                    "the security group {name} has a rule that the pillar has no words for: {}",
+                    rule.key()
+                ));
+                continue;
+            }
             let from = match &rule.group {
                 None => rule.network.clone().unwrap_or_else(|| "0.0.0.0/0".into()),
                 Some(id) => match found.iter().find(|other| other.id == *id) {
@@ -134,7 +153,7 @@ mod tests {
 
     fn rule(ports: Option<(u16, u16)>, network: Option<&str>, group: Option<&str>) -> NewRule {
         let protocol = ports.map(|_| "tcp".to_owned());
-        NewRule { protocol, ports, network: network.map(str::to_owned), group: group.map(str::to_owned) }
+        NewRule { protocol, ports, network: network.map(str::to_owned), group: group.map(str::to_owned), six: false }
     }
 
     fn group(name: &str, rules: Vec<NewRule>) -> SecurityGroup {
@@ -183,8 +202,17 @@ mod tests {
     fn what_cannot_be_carried_over_is_told() {
         let belongings = Belongings {
             groups: vec![
-                group("default", vec![]),
-                group("web", vec![rule(None, None, Some("id-of-default")), rule(None, Some("10.70.0.0/24"), None)]),
+                group("default", vec![rule(Some((22, 22)), None, None)]),
+                group(
+                    "web",
+                    vec![
+                        rule(None, None, Some("id-of-default")),
+                        rule(None, Some("10.70.0.0/24"), None),
+                        rule(None, None, Some("some-addresses")),
+                        NewRule { protocol: Some("icmp".into()), ..rule(Some((8, 0)), None, None) },
+                        NewRule { six: true, ..rule(None, None, Some("id-of-web")) },
+                    ],
+                ),
             ],
             ..Belongings::default()
         };
@@ -192,8 +220,12 @@ mod tests {
         assert_eq!(keys["security_groups"], json!({"web": {"rules": [{"from": "10.70.0.0/24"}]}}));
         let told = [
             "the security group db is not in the project",
+            "the security group default has rules of its own, and prepare changes none of that name: tcp 22-22 from anywhere",
+            "the security group web has a rule that the pillar has no words for: any any from id-of-web",
+            "the security group web has a rule that the pillar has no words for: icmp 8-0 from anywhere",
             "the security group web lets in 10.70.0.0/24, where old nodes are: add the new ones'",
             "the security group web lets in default, which is nobody's here: any any from id-of-default",
+            "the security group web lets in some-addresses, which is nobody's here: any any from some-addresses",
             "app1 has the key pair ops, which this user is not shown",
             "db1 has the key pair theirs, which this user is not shown",
         ];

@@ -121,7 +121,8 @@ pub fn of_grains(grains: &BTreeMap<String, Value>, node_of_minion: &BTreeMap<Str
         .collect()
 }
 
-fn node_of(name: &str) -> String {
+/// Names the node of a server.
+pub fn node_of(name: &str) -> String {
     name.split('.').next().unwrap_or(name).to_owned()
 }
 
@@ -219,8 +220,9 @@ pub fn proposed(inventory: &Inventory, new: &Source, subnets: &[Subnet], taken: 
         put(&mut server, "disk", known.disk);
         put(&mut server, "image", known.image.clone().filter(|image| Some(image) != usual.as_ref()));
         put(&mut server, "key_pair", known.key_pair.clone());
-        let groups: Vec<&String> = known.security_groups.iter().filter(|group| *group != "default").collect();
-        put(&mut server, "security_groups", Some(groups).filter(|groups| !groups.is_empty()));
+        // Who has the project's own one alone gets that of the new project without a word.
+        let groups = Some(&known.security_groups).filter(|groups| groups.iter().any(|group| group != "default"));
+        put(&mut server, "security_groups", groups);
         let volumes = volumes_of(name, &known.volumes);
         put(&mut server, "volumes", Some(volumes).filter(|volumes| !volumes.is_empty()));
         servers.insert(name.clone(), Value::Object(server));

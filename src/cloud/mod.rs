@@ -229,35 +229,26 @@ impl Cloud {
 
     /// Asks by the library's own types, with a new session where the token turned out to be dead.
     async fn typed<T>(&self, what: &str, ask: impl AsyncFn(openstack::Cloud) -> openstack::Result<T>) -> Answer<T> {
-        let (number, session) = self.session(None).await?;
-        match self.in_time(what, ask(openstack::Cloud::from(session))).await {
-            Err(refusal) if refusal.status == Some(401) => {
-                let (_, session) = self.session(Some(number)).await?;
-                self.in_time(what, ask(openstack::Cloud::from(session))).await
+        again(async || {
+            let (number, session) = self.session(None).await?;
+            match self.in_time(what, ask(openstack::Cloud::from(session))).await {
+                Err(refusal) if refusal.status == Some(401) => {
+                    let (_, session) = self.session(Some(number)).await?;
+                    self.in_time(what, ask(openstack::Cloud::from(session))).await
+                }
+                other => other,
             }
-            other => other,
-        }
+        })
+        .await
     }
 
-    /// Reads, and again where the service answers that it has enough or failed: reading twice is reading once.
     async fn read(
         &self,
         service: impl ServiceType + Send + Copy,
         path: &[&str],
         query: &[(&str, String)],
     ) -> Answer<Value> {
-        let mut rest = Duration::from_millis(500);
-        for _ in 0..READ_AGAIN {
-            match self.call(service, Method::GET, path, query, None).await {
-                Err(refusal) if refusal.status.is_some_and(|status| status == 429 || status >= 500) => {
-                    log::warn!("reading again: {refusal}");
-                    tokio::time::sleep(refusal.retry_after.unwrap_or(rest).min(Duration::from_secs(10))).await;
-                    rest *= 2;
-                }
-                other => return other,
-            }
-        }
-        self.call(service, Method::GET, path, query, None).await
+        again(async || self.call(service, Method::GET, path, query, None).await).await
     }
 
     /// Reads a whole list, page by page.
@@ -317,6 +308,22 @@ impl Cloud {
     fn refusal(&self, what: &str, error: &osauth::Error) -> Refusal {
         Refusal::of(&self.name, what, error)
     }
+}
+
+/// Reads, and again where the service answers that it has enough or failed: reading twice is reading once.
+async fn again<T>(read: impl AsyncFn() -> Answer<T>) -> Answer<T> {
+    let mut rest = Duration::from_millis(500);
+    for _ in 0..READ_AGAIN {
+        match read().await {
+            Err(refusal) if refusal.status.is_some_and(|status| status == 429 || status >= 500) => {
+                log::warn!("reading again: {refusal}");
+                tokio::time::sleep(refusal.retry_after.unwrap_or(rest).min(Duration::from_secs(10))).await;
+                rest *= 2;
+            }
+            other => return other,
+        }
+    }
+    read().await
 }
 
 /// Reads a text of an answer; nothing where it is not there.

@@ -76,8 +76,10 @@ pub struct NewRule {
     pub protocol: Option<String>,
     pub ports: Option<(u16, u16)>,
     pub network: Option<String>,
-    /// The id of the group whose servers may come in.
+    /// The id of the group whose servers, or of the list whose addresses, may come in.
     pub group: Option<String>,
+    /// Whether it is about IPv6.
+    pub six: bool,
 }
 
 impl NewRule {
@@ -101,14 +103,17 @@ impl NewRule {
     fn read(rule: &Value) -> Self {
         let option = |key: &str| rule.get(key).and_then(Value::as_str).map(str::to_owned);
         let port = |key: &str| rule.get(key).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-        let group = option("remote_group_id");
+        let group = option("remote_group_id").or_else(|| option("remote_address_group_id"));
+        let six = text(rule, "ethertype") == "IPv6";
         // Everybody of one family has no prefix.
-        let six = (group.is_none() && text(rule, "ethertype") == "IPv6").then(|| "::/0".to_owned());
+        let everybody = (group.is_none() && six).then(|| "::/0".to_owned());
         Self {
             protocol: option("protocol"),
-            ports: port("port_range_min").zip(port("port_range_max")),
-            network: option("remote_ip_prefix").or(six),
+            // Of ICMP it is the type, which may be without a code.
+            ports: port("port_range_min").map(|first| (first, port("port_range_max").unwrap_or(first))),
+            network: option("remote_ip_prefix").or(everybody),
             group,
+            six,
         }
     }
 }
@@ -226,11 +231,10 @@ impl Cloud {
 
     /// Lets somebody in; a rule that is there already is no error.
     pub async fn create_rule(&self, _permit: &Permit, group: &str, rule: &NewRule) -> Answer<()> {
-        let six = rule.network.as_ref().is_some_and(|network| network.contains(':'));
         let body = json!({"security_group_rule": {
             "security_group_id": group,
             "direction": "ingress",
-            "ethertype": if six { "IPv6" } else { "IPv4" },
+            "ethertype": if rule.six { "IPv6" } else { "IPv4" },
             "protocol": rule.protocol,
             "port_range_min": rule.ports.map(|(first, _)| first),
             "port_range_max": rule.ports.map(|(_, last)| last),

@@ -146,6 +146,20 @@ async fn old_cloud(access: &Access, problems: &mut Vec<String>) -> Result<(Sourc
     let groups = or_told(cloud.security_groups().await, problems);
     let key_pairs = or_told(cloud.key_pairs().await, problems);
     let images = or_told(cloud.images().await, problems);
+    let mut named: BTreeMap<String, &str> = BTreeMap::new();
+    for server in servers.iter() {
+        if let Some(other) = named.insert(inventory::node_of(&server.name), &server.name) {
+            problems.push(format!("{other} and {} would be one node: the last one is taken", server.name));
+        }
+        match &server.image {
+            Some(id) if !images.iter().any(|image| image.id == *id) => {
+                problems
+                    .push(format!("{}: its image {id} is not shown any more, so none is proposed for it", server.name));
+            }
+            None => problems.push(format!("{} boots from a volume, and gets an image here", server.name)),
+            Some(_) => {}
+        }
+    }
     let source = inventory::of_servers(&servers, &flavors, &volumes, &images);
     Ok((source, Belongings { groups: groups.to_vec(), key_pairs: key_pairs.to_vec() }))
 }

@@ -226,6 +226,9 @@ impl Prepare {
         }
         for (name, wanted) in &self.servers {
             let path = format!("prepare:servers:{name}");
+            if self.leave.contains(name) {
+                return Err(wrong(&path, name, "a node that moves; it is in migrate:prepare:leave too"));
+            }
             if settings.nodes.new.get(name).is_none_or(|node| node.minion.is_none()) {
                 return Err(wrong(&path, name, "a node of migrate:nodes:new that has a minion"));
             }

@@ -40,8 +40,8 @@ impl Step for MirrorNotice {
         let primary =
             primary.map_err(|error| Error::NotYet(format!("whether the new side serves already ({error})")))?;
         let found = self.observe().await?.fact;
-        // It serves, and people save there: prepare is run again to add a node.
-        if !primary.read_only {
+        // It serves, and people save there, though it may be closed for a moment: prepare is run again to add a node.
+        if !primary.read_only || primary.channel.is_none() {
             return Ok(found);
         }
         // Whatever stands there says so too, in words of its own.

@@ -148,6 +148,7 @@ impl Project {
                 let named = NewRule {
                     protocol: rule.protocol.clone(),
                     ports: rule.ports.as_ref().and_then(crate::settings::Ports::range),
+                    six: group.is_none() && rule.from.contains(':'),
                     network: group.is_none().then(|| rule.from.clone()),
                     group,
                 };

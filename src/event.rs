@@ -63,6 +63,12 @@ pub struct Event {
     pub detail: Value,
 }
 
+/// Reads the machine's steady clock, which nobody sets, in seconds: only differences mean anything.
+pub fn steady() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Reads the wall clock, in seconds since the Unix epoch.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

@@ -68,6 +68,8 @@ async fn document(settings: &Settings, report: &Report) -> Value {
         (Some(fence), Some(promotion)) if promoted_here => Some((promotion.seen_at - fence.seen_at) * 1000.0),
         _ => None,
     };
+    // A fence of before this machine booted is on another clock.
+    let window = window.filter(|window| *window >= 0.0);
     let prepared = report.phase == "prepare";
     let servers = Servers::new(settings);
     // The databases have no part in it, and may not be there yet.

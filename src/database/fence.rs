@@ -6,7 +6,7 @@
 //! Both tables are local to their server: they are written past the binlog.
 
 use super::quote::text;
-use super::{Server, Session, dialect};
+use super::{Server, Session, Writers, dialect};
 use crate::error::{Error, Result};
 use crate::event;
 use crate::journal::Permit;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Fenced {
     /// Everything the source ever wrote.
     pub position: String,
-    /// Seconds since the Unix epoch, on the controller's clock, when the fence was seen.
+    /// Seconds on the controller's steady clock when the fence was seen: the wall's may jump.
     pub seen_at: f64,
 }
 
@@ -28,7 +28,7 @@ pub struct Fenced {
 pub struct Promoted {
     /// The target's own position as it opened.
     pub position: String,
-    /// Seconds since the Unix epoch, on the controller's clock, when the promotion was seen.
+    /// Seconds on the controller's steady clock when the promotion was seen.
     pub seen_at: f64,
 }
 
@@ -87,7 +87,7 @@ impl Server {
             },
             other => other,
         })?;
-        let seen_at = event::now();
+        let seen_at = event::steady();
         if self.field(&row, "state")? != "fenced" {
             return Err(Error::remote(&self.name, "the fence was lifted before it took; it stays open"));
         }
@@ -111,9 +111,13 @@ impl Server {
     }
 
     /// Lifts a run's fence, over the connection kept for it; one that is still on its way will not take. One packet;
-    /// while another run fences the source it stays fenced.
-    pub async fn unfence(&self, _permit: &Permit, run: &str) -> Result<()> {
-        let sql = self.dialect_by(&self.rescue).await?.unfence(run);
+    /// while another run fences the source it stays fenced. It opens in `domain`, where that is given: a restart may have
+    /// left it in another, and what people write belongs in the site's.
+    pub async fn unfence(&self, _permit: &Permit, run: &str, domain: Option<u32>) -> Result<()> {
+        let first = domain.map_or_else(String::new, |domain| {
+            format!("IF @@global.gtid_domain_id<>{domain} THEN {}; END IF;", self.settle_in(domain, Writers::Everybody))
+        });
+        let sql = self.dialect_by(&self.rescue).await?.unfence(run, &first);
         self.rescue.packet(&sql).await.map(|_| ())
     }
 
@@ -126,7 +130,7 @@ impl Server {
         let dialect = self.dialect().await?;
         let sql = dialect.promote(permit.run(), position, limit);
         let row = self.session.row(&sql).await?;
-        let seen_at = event::now();
+        let seen_at = event::steady();
         match (self.field(&row, "arrived")?, self.field(&row, "won")?, self.read_only(&row)?) {
             ("0", "1", false) => Ok(Promoted { position: dialect.normal(self.field(&row, "position")?)?, seen_at }),
             ("0", "0", _) => Err(Error::remote(&self.name, "the decision to go back was taken first; it stays closed")),

@@ -182,20 +182,24 @@ impl Server {
 
     /// Sets the GTID domain of new sessions, and ends those that still have the other one and could write in it.
     pub async fn set_domain(&self, _permit: &Permit, domain: u32, writers: Writers) -> Result<()> {
+        let sql = format!("BEGIN NOT ATOMIC {}; END", self.settle_in(domain, writers));
+        self.session.packet(&sql).await.map(|_| ())
+    }
+
+    /// Writes the statements for that. In one packet, which the server ends though we die: whoever comes after us sees the
+    /// domain, and not who began with another. A session that ended by itself in the meantime is as good.
+    pub(super) fn settle_in(&self, domain: u32, writers: Writers) -> String {
         let ours = text(&self.settings.databases.accounts.admin.user);
         let replication = text(&self.settings.databases.accounts.replication.user);
         let which = match writers {
             Writers::Everybody => String::new(),
             Writers::Privileged => format!(" AND USER IN ({PRIVILEGED})"),
         };
-        // One statement, which the server ends though we die: whoever comes after us sees the domain, and not who began
-        // with another. A session that ended by itself in the meantime is as good.
-        let sql = format!(
-            "BEGIN NOT ATOMIC SET GLOBAL gtid_domain_id={domain}; \
+        format!(
+            "SET GLOBAL gtid_domain_id={domain}; \
              FOR one IN (SELECT ID AS id FROM information_schema.PROCESSLIST \
              WHERE USER NOT IN ('system user','event_scheduler',{ours},{replication}){which}) \
-             DO BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; KILL one.id; END; END FOR; END"
-        );
-        self.session.packet(&sql).await.map(|_| ())
+             DO BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; KILL one.id; END; END FOR"
+        )
     }
 }

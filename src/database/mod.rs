@@ -118,6 +118,11 @@ impl Servers {
         self.all.iter().filter(|server| server.side == side && names.contains(&server.node)).cloned().collect()
     }
 
+    /// Returns the server between the sides, where there is one.
+    pub fn relay(&self) -> Option<Rc<Server>> {
+        self.declared_source(&self.all[self.new_primary]).filter(|source| source.side == Side::New)
+    }
+
     /// Returns the source that the pillar declares for a server.
     pub fn declared_source(&self, server: &Server) -> Option<Rc<Server>> {
         server.declared.map(|index| self.all[index].clone())

@@ -6,9 +6,10 @@ use super::role;
 use crate::database::Server;
 use crate::database::dialect::Dialect;
 use crate::settings::{Settings, Side};
+use crate::steps::Opening;
 
 /// Writes the page for a transfer from one primary to the other.
-pub fn page(settings: &Settings, from: &Server, to: &Server, dialect: &dyn Dialect) -> String {
+pub fn page(settings: &Settings, from: &Server, to: &Server, dialect: &dyn Dialect, opening: &Opening) -> String {
     let (source, target) = (&from.name, &to.name);
     let notices = |side: Side| notices(settings, side);
     let services = settings.edge.as_ref().map_or_else(
@@ -61,7 +62,7 @@ pub fn page(settings: &Settings, from: &Server, to: &Server, dialect: &dyn Diale
         source_place = from.place(),
         target_place = to.place(),
         decide = dialect.decide_by_hand(),
-        open = dialect.words().open_by_hand,
+        open = dialect.open_by_page(opening.domain, opening.scheduler),
         source_role = writable_at_boot(settings, from, dialect),
         target_role = writable_at_boot(settings, to, dialect),
         from_notices = notices(from.side),

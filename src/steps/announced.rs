@@ -61,7 +61,7 @@ impl Step for Announced {
             self.fence.source.announce_fence(permit).await?;
             return Ok(Seen { fact: true, evidence: was });
         }
-        let status = self.fence.lift(permit).await?;
+        let status = self.fence.lift(permit, earlier).await?;
         // Of a run that died before it had written this down, nothing was touched.
         let was: SourceWas = earlier.of(&self.id).unwrap_or_default();
         self.as_it_was(permit, &was).await?;

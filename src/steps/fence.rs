@@ -1,5 +1,6 @@
 //! Whether the source is fenced.
 
+use super::announced::SourceWas;
 use crate::database::{Fenced, Server, Status};
 use crate::error::{Error, Result};
 use crate::event;
@@ -13,20 +14,24 @@ pub struct Fence {
     pub target: Rc<Server>,
     /// The id of the promotion in the same graph.
     pub promotion: String,
+    /// The id of the step that saw, before anything, what a restart of the source would change.
+    pub announced: String,
     /// How long the target may need for what the source wrote up to a moment before the fence.
     pub limit_ms: u64,
 }
 
 impl Fence {
     /// Opens the source, once it is decided that the target does not; tells how the source then stands.
-    pub(super) async fn lift(&self, permit: &Permit) -> Result<Status> {
+    pub(super) async fn lift(&self, permit: &Permit, earlier: &Earlier) -> Result<Status> {
         match self.target.decide_to_go_back(permit, permit.run()).await {
             Ok(()) => {}
             // Our journal proves that no promotion was ever sent, so nobody can have opened the target for this run.
             Err(Error::Remote { .. }) if !permit.started(&self.promotion) => {}
             Err(error) => return Err(error),
         }
-        self.source.unfence(permit, permit.run()).await?;
+        // Of a run that died before it had written this down, nothing was touched.
+        let was: SourceWas = earlier.of(&self.announced).unwrap_or_default();
+        self.source.unfence(permit, permit.run(), was.domain).await?;
         self.source.status_for_rescue().await
     }
 }
@@ -37,7 +42,7 @@ impl Step for Fence {
 
     async fn observe(&self) -> Result<Seen<bool, Fenced>> {
         let status = self.source.status().await?;
-        let evidence = Fenced { position: status.binlog_position, seen_at: event::now() };
+        let evidence = Fenced { position: status.binlog_position, seen_at: event::steady() };
         Ok(Seen { fact: status.read_only, evidence })
     }
 
@@ -45,7 +50,7 @@ impl Step for Fence {
         Ok(true)
     }
 
-    async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Fenced>> {
+    async fn set(&self, permit: &Permit, to: &bool, earlier: &Earlier) -> Result<Seen<bool, Fenced>> {
         if *to {
             // As late as can be: whatever the target has not got yet, people wait for behind the fence.
             let written = self.source.announce_fence(permit).await?;
@@ -55,8 +60,8 @@ impl Step for Fence {
             }
             return Ok(Seen { fact: true, evidence: self.source.fence(permit).await? });
         }
-        let status = self.lift(permit).await?;
-        let evidence = Fenced { position: status.binlog_position, seen_at: event::now() };
+        let status = self.lift(permit, earlier).await?;
+        let evidence = Fenced { position: status.binlog_position, seen_at: event::steady() };
         Ok(Seen { fact: status.read_only, evidence })
     }
 

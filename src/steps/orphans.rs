@@ -110,7 +110,7 @@ impl Step for Orphans {
                 Ok(()) => {
                     one.back = true;
                     self.rouse(permit, source).await?;
-                    source.unfence(permit, &one.run).await?;
+                    source.unfence(permit, &one.run, None).await?;
                 }
                 Err(Error::Committed(_)) => {
                     one.back = false;

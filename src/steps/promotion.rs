@@ -20,7 +20,7 @@ impl Step for Promotion {
 
     async fn observe(&self) -> Result<Seen<bool, Promoted>> {
         let status = self.target.status_for_rescue().await?;
-        let evidence = Promoted { position: status.binlog_position, seen_at: event::now() };
+        let evidence = Promoted { position: status.binlog_position, seen_at: event::steady() };
         Ok(Seen { fact: !status.read_only, evidence })
     }
 

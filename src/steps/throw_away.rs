@@ -96,6 +96,7 @@ impl TakenOver {
             source: replica.clone(),
             target: replica.clone(),
             promotion: PROMOTION.into(),
+            announced: String::new(),
             limit_ms: self.limit_ms,
         };
         let (mut fences, mut promotions) = (Vec::new(), Vec::new());
@@ -103,7 +104,7 @@ impl TakenOver {
             let mut earlier = earlier.clone();
             let position = source.binlog_position().await?;
             let began = Instant::now();
-            let fenced = serde_json::to_value(Fenced { position, seen_at: event::now() });
+            let fenced = serde_json::to_value(Fenced { position, seen_at: event::steady() });
             earlier.insert(FENCE, fenced.map_err(|error| Error::Journal(error.to_string()))?);
             promotion.set(permit, &true, &earlier).await?;
             promotions.push(ms(began));

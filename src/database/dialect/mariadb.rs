@@ -179,7 +179,7 @@ impl Dialect for MariaDb {
         )
     }
 
-    fn unfence(&self, run: &str) -> String {
+    fn unfence(&self, run: &str, first: &str) -> String {
         let run = text(run);
         format!(
             "BEGIN NOT ATOMIC \
@@ -187,7 +187,7 @@ impl Dialect for MariaDb {
                SELECT COUNT(*) INTO came FROM {SCHEMA}.fence WHERE run={run}; \
                INSERT INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'lifted', NOW(6)) \
                  ON DUPLICATE KEY UPDATE state='lifted'; \
-               IF came = 1 AND NOT {others} THEN SET GLOBAL read_only=0; END IF; \
+               IF came = 1 AND NOT {others} THEN {first} SET GLOBAL read_only=0; END IF; \
              END",
             others = super::others(&run)
         )
@@ -350,6 +350,16 @@ impl Dialect for MariaDb {
             });
         }
         remarks
+    }
+
+    fn open_by_page(&self, domain: Option<u32>, scheduler: bool) -> String {
+        let domain = domain.map_or_else(String::new, |domain| format!("SET GLOBAL gtid_domain_id={domain};\n"));
+        format!(
+            "SET SESSION sql_log_bin=0;\n{};\n{domain}{}{}",
+            super::LIFT_ALL,
+            WORDS.open_by_hand,
+            super::scheduled(scheduler)
+        )
     }
 
     fn decide_by_hand(&self) -> String {

@@ -154,7 +154,8 @@ pub trait Dialect: Sync {
     fn decide_to_go_back(&self, run: &str) -> String;
     /// Fences; answers `read_only`, `position` and `state`.
     fn fence(&self, run: &str, limit_ms: u64) -> String;
-    fn unfence(&self, run: &str) -> String;
+    /// Lifts a run's fence; before it opens the server it does `first` what a restart took, in this family's compound statements.
+    fn unfence(&self, run: &str, first: &str) -> String;
     /// Waits, wins the decision and opens; answers `arrived`, `won`, `read_only` and `position`.
     fn promote(&self, run: &str, position: &str, limit_ms: u64) -> String;
     /// Closes a server that nobody has written to yet.
@@ -201,6 +202,9 @@ pub trait Dialect: Sync {
     /// Looks at what only this family has to set.
     fn remarks(&self, status: &Status) -> Vec<Remark>;
 
+    /// How a person opens a primary, whatever closed it: what fences it is lifted, so that none that comes late takes, and
+    /// it writes where the site writes, which one that booted closed does not.
+    fn open_by_page(&self, domain: Option<u32>, scheduler: bool) -> String;
     /// How a person decides for going back, and sees who has decided.
     fn decide_by_hand(&self) -> String;
 }
@@ -264,6 +268,11 @@ pub fn announcement(run: &str) -> String {
          INSERT IGNORE INTO {SCHEMA}.fence (run, state, at) VALUES ({run}, 'fenced', NOW(6))",
         supersede = supersede(run)
     )
+}
+
+/// The line of the break-glass page that has events run again.
+fn scheduled(scheduler: bool) -> &'static str {
+    if scheduler { "\nSET GLOBAL event_scheduler=ON;" } else { "" }
 }
 
 /// Lifts every fence.

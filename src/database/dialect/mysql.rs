@@ -250,7 +250,7 @@ impl Dialect for MySql {
         )
     }
 
-    fn unfence(&self, run: &str) -> String {
+    fn unfence(&self, run: &str, _first: &str) -> String {
         format!("CALL {SCHEMA}.unfence({})", text(run))
     }
 
@@ -379,6 +379,15 @@ impl Dialect for MySql {
             });
         }
         remarks
+    }
+
+    fn open_by_page(&self, _domain: Option<u32>, scheduler: bool) -> String {
+        format!(
+            "SET SESSION sql_log_bin=0;\nSET GLOBAL super_read_only=OFF;\n{};\n{}{}",
+            super::LIFT_ALL,
+            WORDS.open_by_hand,
+            super::scheduled(scheduler)
+        )
     }
 
     fn decide_by_hand(&self) -> String {

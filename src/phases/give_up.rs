@@ -45,6 +45,15 @@ impl Gone {
     }
 }
 
+/// Describes the site as it is without the new side's hosts; its databases stay, and are asked in vain.
+pub fn without_hosts(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    for node in settings.nodes.new.values_mut() {
+        node.minion = None;
+    }
+    settings
+}
+
 /// Ends the run whose way back stands still at what is gone; another one stays as it is reported.
 ///
 /// # Errors

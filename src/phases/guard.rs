@@ -18,6 +18,8 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// How often primaries that did not answer are asked again.
+const AGAIN: Duration = Duration::from_secs(2);
 /// How often the journal is looked at for a fence that outlives its time.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -48,19 +50,48 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
             () = tokio::time::sleep(TICK) => {
                 if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings, &mut fenced)? {
                     let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
-                    return Ok(Some(engine::rescue(&graph, run, abort_within(settings), outside).await));
+                    let report = engine::rescue(&graph, run, abort_within(settings), outside).await;
+                    // The target is out of sight: as long as nobody else decides, it is looked for again.
+                    if !undecided(&report) {
+                        return Ok(Some(report));
+                    }
                 }
             }
         }
     }
 }
 
-/// Finishes the run of a process that is gone, under the lock.
+fn undecided(report: &Report) -> bool {
+    matches!(report.error, Some(Error::Undecided(_)))
+}
+
+/// Finishes the run of a process that is gone; as long as it cannot be seen how that was decided, it looks again once both
+/// primaries answer. Nobody who comes with a command meanwhile finds the lock taken.
 async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
-    // It never began, or somebody else went on after it.
-    if !Lock::was_last_taken_by(&settings.state_dir, process) {
-        return Ok(None);
+    let ours = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut last = process;
+    loop {
+        // It never began, or somebody else went on after it.
+        if !Lock::was_last_taken_by(&settings.state_dir, last) {
+            return Ok(None);
+        }
+        let Some(report) = take_over_once(servers, settings, outside).await? else { return Ok(None) };
+        if !undecided(&report) {
+            return Ok(Some(report));
+        }
+        last = ours;
+        while Lock::was_last_taken_by(&settings.state_dir, last) {
+            tokio::time::sleep(AGAIN).await;
+            let (old, new) = (servers.primary(Side::Old), servers.primary(Side::New));
+            if old.status_for_rescue().await.is_ok() && new.status_for_rescue().await.is_ok() {
+                break;
+            }
+        }
     }
+}
+
+/// Finishes the run under the lock; nothing where there is none that needs it.
+async fn take_over_once(servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
     let until = Instant::now() + abort_within(settings);
     let _lock = loop {
         match Lock::take(&settings.state_dir, "the guard") {

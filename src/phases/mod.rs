@@ -268,7 +268,11 @@ pub async fn abort(settings: &Settings, outside: &Outside, gone: Option<&Gone>) 
     if journal.state().phase == orphans::NAME {
         return orphans::end(settings, outside, Some(journal)).await;
     }
-    let graph = graph_of(&journal, settings, outside, false)?;
+    let mut graph = graph_of(&journal, settings, outside, false)?;
+    if gone.is_some() {
+        // Hosts that are gone with it hold up nothing of the old side's.
+        graph = Phase::named(&journal.state().phase)?.graph(&give_up::without_hosts(settings), outside, false)?;
+    }
     let report = finish_or_abort(&graph, journal, "asked for by migrate.abort", settings, outside).await;
     match gone {
         Some(gone) if !report.over() => give_up::end(settings, report, gone).await.map(Some),

@@ -315,6 +315,31 @@ def test_nothing_is_unfenced_while_the_decision_cannot_be_seen(site: Site) -> No
     assert len(world.writable(site.chain)) == 1
 
 
+def test_a_guard_looks_again_until_it_sees_how_it_was_decided(site: Site) -> None:
+    """Nobody stays fenced for want of somebody who types a command."""
+    cut = site.wire(PROMOTE, abort=1500, connect=1000)
+    cut.hold(site.words(PROMOTE))
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert cut.passed.wait(30)
+    site.chain.new.pause()
+    run.process.send_signal(signal.SIGKILL)
+    run.wait()
+    # It gave up once, and more: its report would say so.
+    stopped = guard.until("finished")
+    assert stopped["detail"]["verdict"] == "stopped", stopped
+    time.sleep(2)
+    assert guard.process.poll() is None
+    assert site.chain.old.value("SELECT @@global.read_only") == 1
+    site.chain.new.resume()
+    guarded = guard.wait(30)
+    assert guarded.verdict == "aborted", guarded.problem
+    assert world.writable(site.chain) == ["old-db1"]
+    cut.release()
+    assert site.run("abort").verdict == "unchanged"
+
+
 def test_a_promotion_that_was_never_sent_needs_no_target_to_be_taken_back(site: Site) -> None:
     """The journal proves it: the new side may be gone for good, and the old one serves again."""
     site.pillar["databases"]["deadlines"] = {"abort": 3000}

@@ -237,6 +237,14 @@ def test_a_flip_that_never_promoted_is_given_up_with_a_new_side_that_is_gone(
 ) -> None:
     chain, pillar = fresh_chain, fresh_chain.pillar()
     pillar["databases"]["deadlines"] = {"connect": 1500, "abort": 1500, "replication": 4000}
+    for node in pillar["nodes"]["new"].values():
+        node["minion"] = "burnt"
+
+    def abort(**told: str) -> direct.Done:
+        """Takes it back, with all hosts of the new side gone too."""
+        gone = {direct.GONE: "burnt"}
+        return direct.Command(pillar, "abort", variables=gone, **told).wait(90)
+
     before = world.look(chain)
     broken = direct.run(pillar, "apply", "panic-after:fence", phase="flip")
     assert broken.problem["kind"] == "defect"
@@ -250,13 +258,13 @@ def test_a_flip_that_never_promoted_is_given_up_with_a_new_side_that_is_gone(
     assert "expected new-db1" in wrong.problem["message"]
     assert "expected why" in direct.run(pillar, "abort", is_off="new-db1").problem["message"]
     assert world.writable(chain) == []
-    bare = direct.run(pillar, "abort")
+    bare = abort()
     assert (bare.verdict, bare.answer["left"]) == ("stopped", [])
     assert world.writable(chain) == ["old-db1"]
     (alarm,) = [a for a in direct.run(pillar, "status").answer["alarms"] if "not finished" in a]
     assert "salt-run migrate.abort is_off=new-db1 reason=" in alarm
 
-    done = direct.run(pillar, "abort", **told)
+    done = abort(**told)
     assert "given up" in done.problem["message"]
     left = {one["step"] for one in done.answer["left"]}
     assert left and all(".new" in step or step == "decision" for step in left), left

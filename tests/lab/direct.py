@@ -29,6 +29,8 @@ NO_GUARD = "LAB_NO_GUARD"
 KEYS = "SALTEXT_MIGRATE_LAB_KEYS"
 # The free and the whole kilobytes of every host's disk, where they are not to be this machine's.
 DISK = "LAB_DISK"
+# Hosts that do not answer any more.
+GONE = "LAB_GONE"
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,8 @@ def _answer(question: str) -> str:
             said.append({"return": _act(call["function"], call["keywords"]), "retcode": 0})
         except Exception as error:
             said.append({"return": f"{type(error).__name__}: {error}", "retcode": 1})
-    return json.dumps({host: said for host in asked["hosts"]})
+    silent = os.environ.get(GONE, "").split()
+    return json.dumps({host: said for host in asked["hosts"] if host not in silent})
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ use crate::steps::checks::{
     BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
     OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
 };
+use crate::steps::checksum_hash;
 
 impl Transfer<'_> {
     pub(super) fn checks(&mut self) -> Result<()> {
@@ -38,12 +39,16 @@ impl Transfer<'_> {
         graph.add("check.room", Role::Check, Check(room));
         let others = OthersAtWork { target: to.clone(), state_dir: self.settings.state_dir.clone() };
         graph.add("check.others", Role::Check, Check(others));
-        graph.add("check.versions", Role::Check, Check(Versions { from: from.clone(), to: to.clone() }));
+        let mut beside = self.servers.replicas(self.settings, to.side);
+        beside.extend(self.servers.relay().filter(|relay| relay.side == to.side));
+        let versions = Versions { from: from.clone(), to: to.clone(), beside };
+        graph.add("check.versions", Role::Check, Check(versions));
         graph.add("check.likeness", Role::Check, Check(Likeness { from, to, soak_hours: databases.soak_hours }));
         // On the way back the new side has the truth, and the old one what it was sent.
         if let Some(hours) = databases.checksum_hours.filter(|_| self.from_side == Side::Old) {
             let (source, replica) = (self.from.name.clone(), self.to.name.clone());
-            let data = DataCompared { source, replica, state_dir: self.settings.state_dir.clone(), hours };
+            let hash = checksum_hash(&self.from, &self.to, &[]);
+            let data = DataCompared { source, replica, state_dir: self.settings.state_dir.clone(), hours, hash };
             graph.add("check.data", Role::Check, Check(data));
         }
         let backup = self.settings.prepare.as_ref().and_then(|prepare| prepare.backup.as_ref());
@@ -56,7 +61,12 @@ impl Transfer<'_> {
         let transactions =
             Transactions { servers: all.clone(), from: self.from.clone(), to: self.to.clone(), quarantine_domain };
         graph.add("check.transactions", Role::Check, Check(transactions));
-        let topology = Topology { servers: all.clone(), from: self.from.clone(), tls: databases.tls.is_some() };
+        let topology = Topology {
+            servers: all.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            tls: databases.tls.is_some(),
+        };
         graph.add("check.topology", Role::Check, Check(topology));
         graph.add(
             "check.configuration",

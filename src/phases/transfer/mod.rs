@@ -180,7 +180,9 @@ impl Transfer<'_> {
         self.gate.push("way-back-tried".into());
         self.graph
             .add("decision", Role::Guard, Once(Decision { target: to.clone() }))
-            .after([format!("tables.{}", to.name)]);
+            // From then on another machine is told of the run: not while a CDN that counts writes is waited for.
+            .after([format!("tables.{}", to.name)])
+            .after(&staged);
         self.gate.push("decision".into());
         // Not while a CDN that counts writes is waited for: people do without all of this from here on.
         // What stands still does so from here to clean-up, or until the way back is over.
@@ -224,7 +226,8 @@ impl Transfer<'_> {
         let (settings, from, to) = (self.settings.clone(), self.from.clone(), self.to.clone());
         let step = BreakGlass {
             server: self.from.clone(),
-            page: Box::new(move |dialect| page(&settings, &from, &to, dialect)),
+            quarantine: self.settings.databases.quarantine_domain,
+            page: Box::new(move |dialect, opening| page(&settings, &from, &to, dialect, opening)),
             files,
         };
         self.graph.add("break-glass", Role::Guard, step);
@@ -247,7 +250,13 @@ impl Transfer<'_> {
 
     fn fence(&self) -> Fence {
         let limit_ms = self.settings.databases.max_lag;
-        Fence { source: self.from.clone(), target: self.to.clone(), promotion: ids::PROMOTION.into(), limit_ms }
+        Fence {
+            source: self.from.clone(),
+            target: self.to.clone(),
+            promotion: ids::PROMOTION.into(),
+            announced: ids::ANNOUNCED.into(),
+            limit_ms,
+        }
     }
 
     fn window(&mut self) {

@@ -71,7 +71,10 @@ def call(
         # Salt's JSON of an ordered pillar may hold dates and the like; they are texts to the settings.
         settings = json.dumps(_settings(opts, pillar, functions), default=str)
         with _guarded(command, arguments, settings, opts) as guard:
-            return run(command, arguments, settings, opts, guard, functions=functions)
+            done = run(command, arguments, settings, opts, guard, functions=functions)
+            if guard:
+                guard.stays = (done["error"] or {}).get("kind") == "undecided"
+            return done
     except CommandExecutionError:
         raise
     except _native.MigrateError as error:

@@ -29,6 +29,8 @@ class Guard:
         self._process = process
         self._log = log
         self._ready = threading.Event()
+        # Whether it outlives the phase: what that could not see, it looks for again.
+        self.stays = False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -51,7 +53,7 @@ def watching(phase: str, settings: str, opts: dict[str, Any]) -> Iterator[Guard]
     """
     Start a guard over this process, and end it with what it guards.
 
-    Where that ends with an exception the guard stays: should something be left open, it takes it
+    Where that ends with an exception, or undecided, the guard stays: should something be left open, it takes it
     back once this process is gone, and else ends by itself.
     """
     folder = Path(json.loads(settings).get("state_dir", "/var/lib/saltext-migrate"))
@@ -76,9 +78,11 @@ def watching(phase: str, settings: str, opts: dict[str, Any]) -> Iterator[Guard]
     if process.stdin:
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(told) + "\n")
-    yield Guard(process, path)
-    process.terminate()
-    process.wait()
+    guard = Guard(process, path)
+    yield guard
+    if not guard.stays:
+        process.terminate()
+        process.wait()
 
 
 def main() -> int:

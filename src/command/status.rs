@@ -114,10 +114,10 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
             alarms.push(format!("run {} ({}) was not finished: {next}", run.run, run.phase));
         }
         if let Some(holder) = &standing.holder
-            && let Some(seconds) = stands_still(&run, settings)
+            && stands_still(&run, settings)
         {
             alarms.push(format!(
-                "run {} ({}) has not gone on for {seconds:.0} s, with the notice up: {holder} holds it; once that is killed (-KILL) its guard takes the run back",
+                "run {} ({}) has not gone on for longer than any step takes, with the notice up: {holder} holds it; once that is killed (-KILL) its guard takes the run back",
                 run.run, run.phase
             ));
         }
@@ -133,8 +133,8 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     let stand = names.map(|name| answers.get(name).and_then(|answer| answer.as_ref().ok()));
     let way_back = way_back(primary, names, stand, received.as_ref());
     let tripwire = match &settings.tripwire {
-        Some(told) => crossings(settings, told.host_seconds, outside, &mut alarms).await,
-        None => Value::Null,
+        Some(told) if hosts => crossings(settings, told.host_seconds, outside, &mut alarms).await,
+        _ => Value::Null,
     };
     Ok(
         json!({"primary": primary, "way_back": way_back, "running": standing.holder, "last_run": last, "given_up": given_up, "servers": Value::Object(shown),
@@ -142,17 +142,16 @@ pub async fn whole(settings: &Settings, outside: &Outside, hosts: bool) -> Resul
     )
 }
 
-/// Tells for how many seconds a run that bothers people has not gone on, where that is longer than any step of its takes.
-fn stands_still(run: &RunState, settings: &Settings) -> Option<f64> {
+/// Tells whether a run that bothers people has not gone on for longer than any step of its takes.
+fn stands_still(run: &RunState, settings: &Settings) -> bool {
     let bothers = run.started().any(|step| step.starts_with("notice."));
     if run.finished.is_some() || !bothers || !matches!(run.phase.as_str(), "flip" | "revert") {
-        return None;
+        return false;
     }
     let last = run.spans.values().map(|span| span.began.max(span.ended)).fold(0.0, f64::max);
     let (notice, deadlines) = (&settings.notice, &settings.databases.deadlines);
     let ms = notice.host_seconds * 1000 + notice.drain_limit + deadlines.window;
-    let seconds = now() - last;
-    (seconds * 1000.0 > ms as f64).then_some(seconds)
+    (now() - last) * 1000.0 > ms as f64
 }
 
 /// Shows what the hosts' tripwires count; a host that does not answer is shown as such.
@@ -207,6 +206,7 @@ async fn errant(
                     "{name}: somebody wrote on it while it was fenced: transaction {} is on it alone, and would spread from it",
                     one.gtids
                 )),
+                // Of what was written before it was seeded a primary need not know.
                 Harm::Stays | Harm::Quarantined => {}
             }
         }

@@ -158,6 +158,13 @@ def test_another_machine_is_told_of_a_run_that_goes_on(site: Site, tmp_path: Pat
     other = direct.run(beside, "apply", phase="flip")
     assert other.problem["kind"] == "refused"
     assert "of another machine began" in other.problem["message"]
+    planned = direct.run(beside, "plan", phase="flip").answer["findings"]
+    (told,) = [finding for finding in planned if finding["topic"] == "others"]
+    time.sleep(1.1)
+    # Who knows better can say so, however long he thinks about it.
+    later = direct.run(beside, "plan", phase="flip").answer["findings"]
+    assert [f["id"] for f in later if f["topic"] == "others"] == [told["id"]]
+    assert told["forceable"]
     assert not (tmp_path / "runs").exists()
     site.wire.release()
     assert run.wait().verdict == "done"

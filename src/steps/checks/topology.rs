@@ -13,6 +13,7 @@ use std::rc::Rc;
 pub struct Topology {
     pub servers: Vec<Rc<Server>>,
     pub from: Rc<Server>,
+    pub to: Rc<Server>,
     /// Whether the pillar has servers speak TLS.
     pub tls: bool,
 }
@@ -155,6 +156,15 @@ impl Topology {
                     &self.from.name,
                     format!("a replica with server_id {id} that migrate:databases does not name"),
                     "tell its owner: after the flip it must follow the new primary",
+                );
+            }
+        }
+        for id in self.to.replica_ids().await.unwrap_or_default() {
+            if !ids.contains_key(&id) {
+                notes.warn(
+                    &self.to.name,
+                    format!("a replica with server_id {id} that migrate:databases does not name"),
+                    "find out whose it is: it gets what the site writes after the flip",
                 );
             }
         }

@@ -10,10 +10,11 @@ use std::rc::Rc;
 /// A release: major, minor, patch.
 type Release = (u32, u32, u32);
 
-/// The versions of both primaries.
+/// The versions of both primaries, and of whoever is to follow beside the target.
 pub struct Versions {
     pub from: Rc<Server>,
     pub to: Rc<Server>,
+    pub beside: Vec<Rc<Server>>,
 }
 
 impl Topic for Versions {
@@ -34,6 +35,14 @@ impl Topic for Versions {
                 notes.block(&server.name, what, "upgrade it, days before the flip");
             }
             found.push((words.family, version, status.version));
+        }
+        for server in &self.beside {
+            let Ok(status) = server.status().await else { continue };
+            let (Some(theirs), Some((_, from, old))) = (release(&status.version), found.first()) else { continue };
+            if (theirs.0, theirs.1) < (from.0, from.1) && self.from.side == Side::Old {
+                let what = format!("version {}, and {} has {old}", status.version, self.from.name);
+                notes.block(&server.name, what, "a server cannot follow a newer one: upgrade it");
+            }
         }
         if let [(family, from, old), (other, to, new)] = found.as_slice() {
             let what = format!("version {new}, and {} has {old}", self.from.name);

@@ -11,6 +11,7 @@ import pytest
 from tests.functional.test_edge_copy import Account
 from tests.lab.edge.standin import Edge
 from tests.lab.loopback import Chain
+from tests.lab.overheard import Overheard, written
 from tests.lab.salt import SaltMaster
 
 SHIMS = Path(__file__).resolve().parents[2] / "src" / "saltext" / "migrate"
@@ -67,6 +68,20 @@ def test_a_refusal_is_words_in_a_state_and_in_a_function(
     ran = salt_master.run("salt.cmd", "migrate_fastly.copy", "nobody", "with_pillar=True")
     assert "one of docs" in ran.stdout + ran.stderr
     assert account.writes() == []
+
+
+def test_the_token_is_nowhere_though_it_fails_with_every_word_logged(
+    salt_master: SaltMaster, account: Account
+) -> None:
+    (salt_master.states / "copied.sls").write_text("docs:\n  migrate_fastly.service_copy: []\n")
+    account.edge.fault("answer", status=500, method="POST", path=".*", times=20)
+    with Overheard(salt_master) as overheard:
+        ran = salt_master.run("state.orchestrate", "copied", "-l", "debug")
+    assert ran.rc == 1, ran.stdout
+    assert "copied" in overheard.processes and "migrate/" in overheard.events
+    folders = (salt_master.config / "cache", Path(account.pillar["state_dir"]))
+    everything = ran.stdout + ran.stderr + overheard.all + written(*folders)
+    assert account.edge.token not in everything
 
 
 def test_the_functions_do_what_their_examples_say(

@@ -66,7 +66,8 @@ def _look(bus: Any, runners: dict[str, Any], known: set[str]) -> set[str]:
         shown = bridge.call("status", order, opts=__opts__, pillar={}, functions=runners)
         alarms = set(shown["alarms"])
     except CommandExecutionError as error:
-        alarms = {f"the migration cannot be watched: {error}"}
+        # Nothing of what was known is over by that.
+        alarms = known | {f"the migration cannot be watched: {error}"}
     for alarm in sorted(alarms - known):
         log.error("migrate: %s", alarm)
         bus.fire_event({"alarm": alarm}, "migrate/alarm")

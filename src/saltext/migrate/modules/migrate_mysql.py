@@ -75,9 +75,13 @@ def wait(server: str, position: str, milliseconds: int = 10000) -> bool:
 
         salt-run salt.cmd migrate_mysql.wait new-db1 0-1-4711 milliseconds=2000
     """
-    return _call(
-        "database.wait", server=server, position=str(position), milliseconds=int(milliseconds)
-    )
+    try:
+        limit = int(milliseconds)
+    except (TypeError, ValueError):
+        raise CommandExecutionError(
+            f"milliseconds: found {milliseconds!r}, expected a number\nhint: milliseconds=2000"
+        ) from None
+    return _call("database.wait", server=server, position=str(position), milliseconds=limit)
 
 
 def checksum(source: str, replica: str, tables: list[str] | None = None) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def checksum(source: str, replica: str, tables: list[str] | None = None) -> dict
 
     Returns ``tables`` (rows and ranges of each), ``positions``, ``left_out``, ``seconds``, and ``differences``: table,
     ``what`` (``changed``, ``missing`` or ``extra`` at the replica), the range of keys, the key. The return code is 1
-    where anything differs.
+    where anything differs; ``salt-run salt.cmd`` makes 0 of it, and ``salt-run migrate.checksum`` does not.
 
     CLI Example:
 

@@ -50,7 +50,7 @@ def check(pillar: dict[str, Any] | None = None) -> dict[str, Any]:
 
     Returns ``vhosts``, each with ``service``, ``host``, ``address``, ``url``, ``status``, ``redirects``, ``bounces``
     (a redirect would lead a tester to production) and ``problem``; and ``failed``, how many have one.
-    The exit code is 1 where any has.
+    The return code is 1 where any has; ``salt-run salt.cmd`` makes 0 of it, so look at ``failed``.
 
     CLI Example:
 
@@ -76,7 +76,8 @@ def compare(pillar: dict[str, Any] | None = None) -> dict[str, Any]:
 
     Returns ``urls`` (how many were asked for), ``differences`` (each with ``way``, ``url``, ``what``, ``old`` and
     ``new``), ``remarks``, ``latency`` (medians in milliseconds, old and new), ``certificate_days`` and ``hash``.
-    The exit code is 1 where anything differs.
+    The return code is 1 where anything differs; ``salt-run salt.cmd`` makes 0 of it, and ``salt-run migrate.compare``
+    does not.
 
     CLI Example:
 

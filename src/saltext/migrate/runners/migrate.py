@@ -47,6 +47,10 @@ def _clean(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **given)
         except CommandExecutionError as error:
             return _with_code(str(error), 1)
+        except (TypeError, ValueError) as error:
+            # Of a value that is of another kind.
+            called = f"migrate.{function.__name__}"
+            return _with_code(f"{called}: {error}\nhint: salt-run -d {called}", 1)
 
     # Salt looks through it, and would judge the arguments itself.
     del wrapper.__wrapped__
@@ -343,8 +347,9 @@ def abort(is_off: str | None = None, reason: str = "") -> Any:
     has the extension and the pillar.
 
     is_off
-        The name of the new primary (``new-db1``), where it is gone for good before a flip ever promoted it, and somebody
-        made sure that it is off: what stands on the new side stays there, and the run ends once the old side serves.
+        The name of the new primary (``new-db1``), where it is gone for good before a flip ever promoted it, and
+        somebody made sure that it is off: what stands on the new side stays there, and the run ends once the old side
+        serves.
     reason
         Why it does not come back; it stands in the journal and in the report.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tests.chaos.case import ABORTED, FLIP, OVER, REVERT, STOPPED, Break, Case, ends
@@ -71,7 +72,7 @@ def _links() -> Iterator[Case]:
                 told = {"server": place, "whose": (CONTROL,)}
                 yield Case(
                     f"the controller's link to the {place} {'cut' if kind == 'cut' else 'silent'}: {state}",
-                    (Break(kind, moment, 4.0 if state in ("fenced", "promoted") else None, told),),
+                    (Break(kind, moment, 4.0 if state in ("at the fence", "fenced", "promoted") else None, told),),
                     ANY, pillar=DRAIN, unreachable=True,
                 )  # fmt: skip
     yield Case(
@@ -93,7 +94,7 @@ def _servers() -> Iterator[Case]:
         yield Case(
             f"target killed: {state}",
             (Break("kill", moment, None, {"server": "target"}),),
-            ANY, pillar=DRAIN, harms=ALL, unreachable=True,
+            ANY, pillar=DRAIN, harms=frozenset() if state == "before" else ALL, unreachable=True,
             fast=FLIP if state == "fenced" else "",
         )  # fmt: skip
         yield Case(
@@ -217,6 +218,38 @@ def _work() -> Iterator[Case]:
     yield Case("the event scheduler is on", (Break("sql", told=event),), ends(OVER))
 
 
+def _going_back() -> Iterator[Case]:
+    """What strikes while a run goes back, as it decides so and as it opens the source again; and a guard that dies."""
+    faults: tuple[tuple[str, Break, dict[str, Any]], ...] = (
+        ("SIGKILL", Break("signal", told={"name": "SIGKILL"}), {}),
+        ("SIGINT", Break("signal", told={"name": "SIGINT"}), {}),
+        ("the source killed", Break("kill", told={"server": "source"}), {"harms": ALL}),
+        ("the target killed", Break("kill", told={"server": "target"}), {"unreachable": True, "harms": ALL}),
+        ("the target silent", Break("silence", heal=3.0, told={"server": "target", "whose": (CONTROL,)}),
+         {"unreachable": True}),
+        ("the source silent", Break("silence", heal=3.0, told={"server": "source", "whose": (CONTROL,)}),
+         {"unreachable": True}),
+    )  # fmt: skip
+    for state, moment in (("decides", "held:deciding"), ("opens", "held:lifting")):
+        for name, fault, more in faults:
+            yield Case(
+                f"{name} while the way back {state}",
+                (replace(fault, at=moment),),
+                ends(ABORTED, STOPPED), drill="fail-before:promotion", **more,
+            )  # fmt: skip
+        yield Case(
+            f"the disk of the journal is full while the way back {state}",
+            (Break("small_disk"), Break("full_disk", moment)),
+            ends(ABORTED, STOPPED), drill="fail-before:promotion",
+        )  # fmt: skip
+    yield Case(
+        "the guard dies at the drain",
+        (Break("guard_dies", "started:drained"),),
+        ends(OVER),
+        pillar=DRAIN,
+    )
+
+
 def _edge() -> Iterator[Case]:
     """The CDN refuses, is slow, lies, or is changed by somebody else."""
     for name, fault in {
@@ -310,6 +343,7 @@ ON_LOOPBACK: tuple[Case, ...] = tuple(
         _servers,
         _replication,
         _work,
+        _going_back,
         _edge,
         _controller,
         _steps,

@@ -232,7 +232,14 @@ class Faults:
         ident = self.bench.services[service] if service else ".*"
         fault = {"method": "PUT"} | fault
         self.bench.edge.fault(path=f"/service/{ident}/version/{what}", **fault)
-        return self.bench.edge.clear_faults
+
+        def mend() -> None:
+            self.bench.edge.clear_faults()
+            # What was given up is carried out all the same, only late; what comes behind it is to be judged.
+            if fault.get("effect") == "hang":
+                time.sleep(fault["seconds"])
+
+        return mend
 
     def spread(self, milliseconds: int) -> Mend:
         """Points of presence follow each when it can."""
@@ -252,6 +259,11 @@ class Faults:
         """A signal to the process that carries the run."""
         assert self.run is not None
         self.run.process.send_signal(signal.Signals[name])
+        return nothing
+
+    def guard_dies(self) -> Mend:
+        """The second process ends, and nobody watches the first any more."""
+        self.bench.guard.process.kill()
         return nothing
 
     def hang(self) -> Mend:

@@ -193,6 +193,16 @@ class Loopback:
                 raise ServerFailed(f"the edge does not serve the {side} side: {said}, {turned}")
             time.sleep(0.02)
 
+    def serves(self, side: str, seconds: float = 3.0) -> bool:
+        """Tells whether every point of presence comes to serve one side soon."""
+        people, page = self.people(), (200, f"page of {side}")
+        deadline = time.monotonic() + seconds
+        while any(people.ask(pop, "GET", "/") != page for pop in self.edge.pops):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def writer(self) -> Writer:
         """Who writes at both primaries, whichever takes it."""
         return Writer(self.chain, threads=1, period=0.01, retry=0.003)
@@ -231,7 +241,7 @@ class Loopback:
         told = {"variables": self.variables, "phase": phase}
         run = Command(self.pillar, "apply", drill, waits=True, guarded=True, **told)
         guard = Command(self.pillar, "guard", process=run.process.pid, **told)
-        self._commands = [run, guard]
+        self._commands, self.guard = [run, guard], guard
         try:
             guard.until("guarding")
         except AssertionError:
@@ -251,13 +261,24 @@ class Loopback:
         done = run.wait(90)
         if guard is None:
             return done
-        # Salt ends the guard of a command that came to a report.
-        if done.verdict and guard.process.poll() is None:
-            guard.process.send_signal(signal.SIGTERM)
+        # Salt ends the guard of a command that came to a report, but for one that could not see how it was decided.
+        if done.verdict and done.problem.get("kind") != "undecided":
+            if guard.process.poll() is None:
+                guard.process.send_signal(signal.SIGTERM)
             guard.process.communicate()
             return done
+        if done.verdict:
+            return self._watched_on(done, guard)
         guarded = guard.wait(60)
         return guarded if done.rc == -signal.SIGKILL and guarded.verdict != "unchanged" else done
+
+    def _watched_on(self, done: Done, guard: Command) -> Done:
+        """Gives the guard some time to see what the run could not; it goes on by itself behind that."""
+        try:
+            guarded = guard.wait(8)
+        except subprocess.TimeoutExpired:
+            return done
+        return done if guarded.verdict == "unchanged" else guarded
 
     def run(self, command: str, **arguments: Any) -> Done:
         """Runs one further command to its end."""

@@ -68,11 +68,15 @@ class Attempt:
                 unseen = self.unseen(done)
                 self.mend()
                 self.lap("mending")
+                astray = self.astray()
                 after = self.again(done, first)
+                astray = self.astray() or astray
                 time.sleep(0.2)
                 self.lap("again")
         both_open = watch.both_open
-        row = self.row(began, done, first, after, silent, unseen, fence, both_open, people, writer)
+        row = self.row(
+            began, done, first, after, silent, unseen, astray, fence, both_open, people, writer
+        )
         bench.left(bench.sides[1] if row["survived"] and not case.soils else None)
         return row
 
@@ -190,6 +194,19 @@ class Attempt:
         alarms = self.bench.run("status").answer["alarms"]
         return not (done.problem.get("hint") and alarms)
 
+    def astray(self) -> bool:
+        """Tells whether the CDN serves another side than the databases, and neither run nor status speaks of it."""
+        open_ = self.bench.writable()
+        if (
+            self.case.bench != "loopback"
+            or len(open_) != 1
+            or self.bench.serves(open_[0].partition("-")[0])
+        ):
+            return False
+        alarms = self.bench.run("status").answer["alarms"]
+        self.faults.notes["astray"] = [alarm for alarm in alarms if "edge" in alarm]
+        return not self.faults.notes["astray"]
+
     def unseen(self, done: Done) -> list[str]:
         """Names what one server alone has, and that neither the run nor the status speaks of."""
         if not self.case.leaks:
@@ -201,11 +218,12 @@ class Attempt:
             *self.bench.run("status").answer["alarms"],
         ])  # fmt: skip
         self.faults.notes["alone"] = alone
-        return [gtid for name, gtid in alone if gtid not in said and name not in said]
+        quiet = [gtid for name, gtid in alone if f"{name}: somebody wrote on it" not in said]
+        return [gtid for gtid in quiet if gtid not in said]
 
     def row(
-        self, began: float, done: Done, first: str, after: str, silent: bool, unseen: list[str], fence: float,
-        both_open: int, people: Any, writer: Writer,
+        self, began: float, done: Done, first: str, after: str, silent: bool, unseen: list[str], astray: bool,
+        fence: float, both_open: int, people: Any, writer: Writer,
     ) -> Row:  # fmt: skip
         """Gathers the judges' verdicts."""
         case, chain, results = self.case, self.bench.chain, writer.stop()
@@ -248,6 +266,11 @@ class Attempt:
         )
         problems += [f"fenced for {fence} ms"] if overrun else []
         problems += ["fenced in silence"] if silent else []
+        problems += (
+            ["the CDN sends people to the side that is closed, and nobody says so"]
+            if astray
+            else []
+        )
         problems += [f"nobody speaks of {', '.join(unseen)}"] if unseen else []
         problems += [f"{seen[word]} {word}" for word in ("lost", "duplicated") if seen[word]]
         self.lap("judging")
@@ -281,5 +304,5 @@ def carry(bench: Any, case: Case, direction: str) -> Row:
         return {
             "name": case.name, "direction": direction, "bench": case.bench, "seen": {}, "state": "unknown",
             "two_primaries": False, "fence_overrun": False, "survived": False,
-            "problems": [f"{type(error).__name__}: {error}"[:400]], "seconds": round(time.monotonic() - began, 1),
+            "problems": [f"{type(error).__name__}: {error}"[:2000]], "seconds": round(time.monotonic() - began, 1),
         }  # fmt: skip

@@ -14,7 +14,7 @@ PYTHON := $(VENV)/python
 WHEEL_SOURCES := $(shell find src Cargo.toml Cargo.lock pyproject.toml README.md \
     -not -name '*.so' -not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help setup wheel check check-python check-rust test chaos demo bench bench-addresses bench-checksums lab-up lab-down clean
+.PHONY: help setup wheel check check-python check-rust test chaos demo bench bench-fleet bench-addresses bench-checksums lab-up lab-down clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -57,8 +57,12 @@ demo: wheel  ## cut a whole site over, on this machine (root only)
 	@[ "$$(id -u)" = 0 ] || { echo "the demo needs root: namespaces, mounts and cgroups" >&2; exit 1; }
 	@tests/run.sh demo
 
-bench: wheel  ## the window beside that of a fixed script, in 15 interleaved pairs
-	@$(PYTHON) -m tests.bench.compare --pairs 15 --product migrate.flip
+bench: wheel  ## the window beside that of a fixed script, in 15 interleaved pairs, at 20 ms and at none (root)
+	@$(PYTHON) -m tests.bench.wan --pairs 15 --delay 10 --in-memory
+	@$(PYTHON) -m tests.bench.wan --pairs 15 --delay 0 --in-memory
+
+bench-fleet: wheel  ## fifty servers beside a plain script of openstacksdk
+	@$(PYTHON) -m tests.bench.fleet
 
 bench-addresses: wheel  ## the search for old addresses beside ripgrep, on 1 GB (needs rg)
 	@$(PYTHON) -m tests.bench.addresses

@@ -336,6 +336,14 @@ def show(story: Story, left: dict[str, list[str]]) -> None:
                 + ", ".join(f"{pop} {ms / 1000:.2f} s" for pop, ms in users["write_unavailable_ms"].items())
             )  # fmt: skip
         print(line)
+    print("\neach step, in ms (those that took less than 5 are left out):")
+    for run in story.runs:
+        told = ", ".join(
+            f"{step['id']} {step['seconds'] * 1000:.0f}"
+            for step in run["steps"]
+            if step["seconds"] >= 0.005
+        )
+        print(f"  {run['direction']}: {told}")
     print(
         f"\nwrites acknowledged {whole['acknowledged']}, pages read {whole['reader_requests']}; "
         + ", ".join(f"{key.replace('_', ' ')}: {whole[key]}" for key in MUST_BE_ZERO)

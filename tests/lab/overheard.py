@@ -55,5 +55,7 @@ class Overheard:
 def written(*folders: Path) -> str:
     """Everything that stands in files below some folders, but for the pillars that Salt itself keeps on the master."""
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files = [path for path in found if path.name != "data.p"]
+    files = [
+        p for p in found if p.name != "data.p" and (p.suffix, p.parent.name) != (".p", "pillar")
+    ]
     return "".join(path.read_bytes().decode(errors="replace") for path in files)

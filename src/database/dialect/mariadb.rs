@@ -300,15 +300,15 @@ impl Dialect for MariaDb {
         format!("{told}CHANGE MASTER TO {}, MASTER_USE_GTID=slave_pos; START SLAVE", connection(source))
     }
 
-    /// By file and position, for a GTID position that still moves cannot be asked for.
+    /// By file and position, for a GTID position that still moves cannot be asked for; from the file's beginning, for its end
+    /// moves as well, and was once no place at which an event begins.
     fn try_to_follow(&self, channel: &str, source: &Source, at: Option<&Record>) -> String {
         let column = |key: &str| at.and_then(|row| row.get(key)).and_then(Option::as_deref).unwrap_or_default();
         format!(
-            "CHANGE MASTER '{channel}' TO {}, MASTER_USE_GTID=no, MASTER_LOG_FILE={}, MASTER_LOG_POS={}; \
+            "CHANGE MASTER '{channel}' TO {}, MASTER_USE_GTID=no, MASTER_LOG_FILE={}, MASTER_LOG_POS=4; \
              START SLAVE '{channel}' IO_THREAD",
             connection(source),
-            text(column("File")),
-            column("Position").parse::<u64>().unwrap_or(4)
+            text(column("File"))
         )
     }
 

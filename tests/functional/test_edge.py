@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import http.server
-import json
 import signal
 import threading
 import time

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 
 from tests.contract.test_edge_standin import Cli, cli, cli_program  # noqa: F401
 from tests.lab.edge.standin import Edge
+from tests.lab.edge.tls import Forwarders
 
 fastly = pytest.importorskip("fastly", reason="the official Python client is not installed")
 
@@ -228,7 +230,12 @@ class _Origin(http.server.ThreadingHTTPServer):
         self.asked: list[str | None] = []
         context.sni_callback = lambda _socket, name, _context: self.asked.append(name)
         self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.welcomed = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.welcomed.set()
+        super().process_request(request, client_address)
 
     def handle_error(self, *_: Any) -> None:
         """Keeps quiet: a client that hangs up is what some tests are about."""
@@ -292,6 +299,26 @@ def test_tls_to_backends_is_checked_as_the_backend_says(
         edge.must("DELETE", f"/service/{ident}")
         origin.shutdown()
         origin.server_close()
+
+
+def test_a_request_that_comes_after_the_tickets_of_the_session_is_passed_on(
+    certificate: Path, tmp_path: Path
+) -> None:
+    origin = _Origin(certificate)
+    backend = {"name": "app1", "address": "127.0.0.1", "port": origin.server_address[1],
+               "ssl_check_cert": False}  # fmt: skip
+    path = Forwarders(tmp_path / "tls").socket(backend, "127.0.0.1")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(path)
+        assert origin.welcomed.wait(10)
+        # The tickets are under way; nothing tells when the forwarder has met them.
+        time.sleep(0.1)
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    origin.shutdown()
+    origin.server_close()
+    assert answer.endswith(b"safe")
 
 
 def test_what_cannot_be_run_says_so_to_everybody_where_that_is_asked_for(edge: Edge) -> None:

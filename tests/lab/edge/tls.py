@@ -107,10 +107,27 @@ def _pump(near: socket.socket, far: ssl.SSLSocket) -> None:
             for key, _ in selector.select():
                 source = key.fileobj
                 assert isinstance(source, socket.socket)
-                data = source.recv(65536)
-                # What TLS has read ahead no selector sees.
-                while isinstance(source, ssl.SSLSocket) and source.pending():
-                    data += source.recv(65536)
-                if not data:
+                data = _ready(source) if source is far else source.recv(65536)
+                if data == b"":
                     return
-                key.data.sendall(data)
+                if data is not None:
+                    key.data.sendall(data)
+
+
+def _ready(far: ssl.SSLSocket) -> bytes | None:
+    """What has come over TLS: nothing at its end, None for a record that bears no data.
+
+    A server of TLS 1.3 sends its session's tickets unasked. The selector wakes for them, and whoever
+    then waits for data waits for an answer to a request that it does not pass on.
+    """
+    far.settimeout(0)
+    try:
+        data = far.recv(65536)
+        # What TLS has read ahead no selector sees.
+        while far.pending():
+            data += far.recv(65536)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        far.settimeout(None)
+    return data

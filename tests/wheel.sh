@@ -5,6 +5,9 @@ cd "$(dirname "$0")/.."
 
 echo "==> building the wheel (the first time takes some minutes)"
 rm -rf target/wheels/new
+# As old as what is built: whoever edits meanwhile has it built again.
+mkdir -p target/wheels
+touch target/wheels/.building
 # maturin is as talkative as cargo; what it said is shown where it failed.
 if ! target/venv/bin/maturin build --release --locked -j2 --interpreter target/venv/bin/python --out target/wheels/new \
     >target/wheel.log 2>&1 </dev/null; then
@@ -19,4 +22,4 @@ if ! cmp -s "target/wheels/new/$wheel" "target/wheels/$wheel" || ! target/venv/b
     mv "target/wheels/new/$wheel" target/wheels/
 fi
 rm -rf target/wheels/new
-touch target/wheels/.installed
+mv target/wheels/.building target/wheels/.installed

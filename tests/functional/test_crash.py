@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from tests.functional.test_edge import Site as Front
+from tests.functional.test_edge import origins
 from tests.lab import direct, sabotage, world
 from tests.lab.direct import Done
+from tests.lab.edge.standin import Edge
 from tests.lab.loopback import QUARANTINE, Chain
 from tests.lab.sabotage import KILLED
 from tests.lab.salt import SaltMaster
 from tests.lab.watch import Watch
 from tests.lab.writer import Writer, judge
+
+__all__ = ["origins"]
 
 PRIMARY = {"flip": "new-db1", "revert": "old-db1"}
 # Enough to lose something, and little enough to leave the processors to what is tested.
@@ -24,11 +29,18 @@ GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
 
 
 class Site:
-    """A chain that is moved to and fro, with its pillar."""
+    """A chain that is moved to and fro, with its pillar, and perhaps a CDN in front."""
 
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
-        self.pillar = chain.pillar()
+    def __init__(self, chain: Chain, front: Front | None = None) -> None:
+        self.chain, self.front = chain, front
+        self.pillar = front.pillar if front else chain.pillar()
+
+    def look(self) -> world.World:
+        """Returns what there is to see of it all."""
+        seen = world.look(self.chain)
+        if self.front:
+            seen["readers are sent to"] = self.front.sent_to("blog")
+        return seen
 
     def apply(self, phase: str, drill: str | None = None) -> Done:
         """Runs a phase, with a failure on order."""
@@ -63,13 +75,36 @@ class Site:
         """Asserts that a phase is done: its primary serves, with its events, and its own plan is empty."""
         assert world.writable(self.chain) == [PRIMARY[phase]]
         assert self.scheduling() == [PRIMARY[phase]]
+        if self.front:
+            self.front.comes_to_serve(PRIMARY[phase][:3])
         assert [change["step"] for change in self.plan(phase)] == []
 
 
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    # As many writes an hour as such tests take.
+    with Edge(("127.0.1.1:0",), delay="none", spread=(0,), quota=1_000_000) as running:
+        yield running
+
+
 @pytest.fixture
-def site(fresh_chain: Chain) -> Iterator[Site]:
+def site(fresh_chain: Chain, edge: Edge, origins: int) -> Iterator[Site]:
     """The site under a writer and a watch; afterwards nothing may be lost, doubled or apart."""
-    site = Site(fresh_chain)
+    front = Front(fresh_chain, edge, origins, ("blog",))
+    try:
+        yield from _under_load(Site(fresh_chain, front))
+    finally:
+        front.remove()
+
+
+@pytest.fixture
+def databases(fresh_chain: Chain) -> Iterator[Site]:
+    """The same without a CDN, as the Salt master's pillar has it."""
+    yield from _under_load(Site(fresh_chain))
+
+
+def _under_load(site: Site) -> Iterator[Site]:
+    fresh_chain = site.chain
     # The first transfer writes down roles that were declared otherwise: start where it ends.
     site.carry("revert")
     # What a run stops it must know of when it goes on: the new primary takes it over.
@@ -99,7 +134,7 @@ def test_a_failure_before_the_commit_point_leaves_the_world_as_it_was(
     if phase == "revert":
         site.carry("flip")
     plan = site.plan(phase)
-    start = world.look(site.chain)
+    start = site.look()
     behind = _follows_commit(plan)
     for step in (change["step"] for change in plan if change["step"] not in behind):
         for moment in ("before", "after"):
@@ -109,11 +144,11 @@ def test_a_failure_before_the_commit_point_leaves_the_world_as_it_was(
             if done.verdict == "done" and step not in done.happened("started"):
                 # It was as wanted, so it never started: there is nothing to fail.
                 site.carry("revert" if phase == "flip" else "flip")
-                start = world.look(site.chain)
+                start = site.look()
                 continue
             assert done.verdict == "aborted", (moment, step, done.problem)
             assert done.rc != 0
-            assert world.look(site.chain) == start, (moment, step)
+            assert site.look() == start, (moment, step)
     site.carry(phase)
     site.is_there(phase)
 
@@ -187,7 +222,7 @@ def test_a_target_that_rebooted_stays_closed_where_somebody_opened_the_source(
 def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) -> None:
     """It boots closed by then, and an abort that leaves it so leaves nobody who takes a write."""
     source = site.chain.old
-    before = world.look(site.chain)
+    before = site.look()
     site.pillar["notice"]["drain"] = 3000
     flip = direct.Command(site.pillar, "apply", phase="flip")
     flip.until("done", "role-at-boot.old-db1")
@@ -195,7 +230,7 @@ def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) 
     source.restart()
     done = flip.wait()
     assert done.verdict == "aborted", done.problem
-    assert world.look(site.chain) == before
+    assert site.look() == before
     assert world.writable(site.chain) == ["old-db1"]
     site.carry("flip")
 
@@ -271,12 +306,12 @@ def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same
     site: Site,
 ) -> None:
     for phase, number in _records(site, odd="flip", even="revert"):
-        start = world.look(site.chain)
+        start = site.look()
         if site.apply(phase, f"crash-after:{number}").rc == KILLED:
             again = site.apply(phase)
             assert again.verdict in ("done", "unchanged", "aborted"), (number, again.problem)
             if again.verdict == "aborted":
-                assert world.look(site.chain) == start, (number, phase)
+                assert site.look() == start, (number, phase)
                 site.carry(phase)
         assert world.writable(site.chain) == site.scheduling() == [PRIMARY[phase]]
 
@@ -288,7 +323,7 @@ def test_a_step_set_twice_is_set_once_so_a_power_cut_anywhere_is_no_harm(site: S
             sabotage.lose_what_was_not_synced(site.journal())
             again = site.apply(phase)
             assert again.verdict in ("done", "unchanged"), (number, phase, again.problem)
-        assert world.look(site.chain) == ends.setdefault(phase, world.look(site.chain))
+        assert site.look() == ends.setdefault(phase, site.look())
 
 
 def _records(site: Site, odd: str, even: str) -> Iterator[tuple[str, int]]:
@@ -324,7 +359,7 @@ def test_a_way_back_that_dies_after_every_single_record_comes_to_its_end(
 ) -> None:
     if phase == "revert":
         site.carry("flip")
-    start = world.look(site.chain)
+    start = site.look()
     done = site.apply(phase, "crash-after:1")
     while "fence" not in _started(site.journal()):
         assert done.rc == KILLED
@@ -336,7 +371,7 @@ def test_a_way_back_that_dies_after_every_single_record_comes_to_its_end(
         if done.rc != KILLED:
             break
     assert done.verdict in ("aborted", "unchanged"), done.problem
-    assert world.look(site.chain) == start
+    assert site.look() == start
 
 
 def _started(journal: Path) -> set[str]:
@@ -354,7 +389,7 @@ def test_a_line_that_a_crash_tore_is_as_if_it_had_never_been_written(site: Site)
 
 @pytest.mark.parametrize(("record", "phase"), [(20, "revert"), (42, "flip")])
 def test_salt_killed_in_the_middle_is_taken_back_or_finished_by_the_guard(
-    site: Site,
+    databases: Site,
     salt_master: SaltMaster,
     monkeypatch: pytest.MonkeyPatch,
     record: int,
@@ -364,15 +399,15 @@ def test_salt_killed_in_the_middle_is_taken_back_or_finished_by_the_guard(
     assert salt_master.run("state.orchestrate", "migrate.flip").rc == KILLED
     monkeypatch.delenv(direct.DRILL)
     deadline = time.monotonic() + 20
-    while json.loads(site.journal().read_text().splitlines()[-1])["record"] != "finished":
-        assert time.monotonic() < deadline, site.journal().read_text()
+    while json.loads(databases.journal().read_text().splitlines()[-1])["record"] != "finished":
+        assert time.monotonic() < deadline, databases.journal().read_text()
         time.sleep(0.05)
     status = salt_master.run("migrate.status")
     assert status.answer["alarms"] == []
-    site.is_there(phase)
+    databases.is_there(phase)
     again = salt_master.run("state.orchestrate", "migrate.flip")
     assert again.rc == 0, again.stdout + again.stderr
-    site.is_there("flip")
+    databases.is_there("flip")
 
 
 @pytest.mark.parametrize(
@@ -380,7 +415,7 @@ def test_salt_killed_in_the_middle_is_taken_back_or_finished_by_the_guard(
     [("fail-after:fence", "old-db1"), ("fail-before:source.old-db1", "new-db1")],
 )
 def test_a_failure_reaches_salt_as_a_failure_with_what_to_type_next(
-    site: Site,
+    databases: Site,
     salt_master: SaltMaster,
     monkeypatch: pytest.MonkeyPatch,
     order: str,
@@ -396,6 +431,6 @@ def test_a_failure_reaches_salt_as_a_failure_with_what_to_type_next(
     assert order.replace(":", " ") in comment
     assert "\nhint: " in comment
     assert "Traceback" not in ran.stdout
-    assert world.writable(site.chain) == [serving]
+    assert world.writable(databases.chain) == [serving]
     assert salt_master.run("migrate.flip").rc == 0
-    site.is_there("flip")
+    databases.is_there("flip")

@@ -58,12 +58,14 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
 
 class Site:
-    """A chain with three services in front of it."""
+    """A chain with services in front of it."""
 
-    def __init__(self, chain: Chain, edge: Edge, port: int) -> None:
+    def __init__(
+        self, chain: Chain, edge: Edge, port: int, services: tuple[str, ...] = SERVICES
+    ) -> None:
         self.chain, self.edge = chain, edge
         self.ids = {}
-        for name in SERVICES:
+        for name in services:
             backend = {"name": "app1", "address": ADDRESS["old"], "port": port, "weight": 70}
             other = {"name": "store", "address": "127.0.0.99", "port": port, "weight": 1}
             self.ids[name] = edge.create_service(name, [f"{name}.example.org"], [backend, other])
@@ -71,7 +73,7 @@ class Site:
         self.pillar["edge"] = {
             "token": edge.token,
             "api": edge.api,
-            "services": {name: self._service(name) for name in SERVICES},
+            "services": {name: self._service(name) for name in services},
             "deadlines": {"request": 3000, "proof": 3000},
         }
 
@@ -101,8 +103,20 @@ class Site:
         finally:
             connection.close()
 
+    def sent_to(self, name: str) -> str:
+        """Returns which side the active version of a service sends people to."""
+        version = self.edge.must("GET", f"/service/{self.ids[name]}/details")["active_version"]
+        sides = {address: side for side, address in ADDRESS.items()}
+        return next(sides[one["address"]] for one in version["backends"] if one["name"] == "app1")
+
     def serves(self, side: str) -> bool:
-        return all(self.served(name) == [side, side] for name in SERVICES)
+        return all(set(self.served(name)) == {side} for name in self.ids)
+
+    def remove(self) -> None:
+        """Takes the services out of the account."""
+        for ident in self.ids.values():
+            self.edge.must("PUT", f"/service/{ident}/version/active/deactivate")
+            self.edge.must("DELETE", f"/service/{ident}")
 
     def comes_to_serve(self, side: str) -> None:
         """Waits: the API's answer is not yet the edge's, points of presence follow when they can."""
@@ -140,9 +154,7 @@ def site(fresh_chain: Chain, edge: Edge, origins: int) -> Iterator[Site]:
         yield site
     finally:
         edge.clear_faults()
-        for ident in site.ids.values():
-            edge.must("PUT", f"/service/{ident}/version/active/deactivate")
-            edge.must("DELETE", f"/service/{ident}")
+        site.remove()
 
 
 def test_a_plan_only_reads(site: Site) -> None:

@@ -59,6 +59,11 @@ impl GtidSet {
         Self(others.map(|(key, intervals)| (key.clone(), intervals.clone())).collect())
     }
 
+    /// Tells whether nobody who wrote something in another set wrote anything in this one.
+    pub fn of_none_in(&self, other: &Self) -> bool {
+        self.0.keys().all(|(uuid, _)| !other.0.keys().any(|(theirs, _)| theirs == uuid))
+    }
+
     /// Tells whether everything in another set is here.
     pub fn contains(&self, other: &Self) -> bool {
         other.without(self).is_empty()

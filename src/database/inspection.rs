@@ -6,7 +6,7 @@ use super::{SCHEMA, Server};
 use crate::error::Result;
 use crate::event;
 use crate::journal::Permit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -93,6 +93,14 @@ impl Server {
         let sets = self.session.packet(&sql).await?;
         let pair = |row| Ok((self.field(row, "Variable_name")?.to_lowercase(), self.field(row, "Value")?.to_owned()));
         sets.iter().flatten().map(pair).collect()
+    }
+
+    /// Lists engines and ways to log in that are active, as `ARCHIVE (STORAGE ENGINE)`.
+    pub async fn plugins(&self) -> Result<BTreeSet<String>> {
+        let sql = "SELECT CONCAT(PLUGIN_NAME, ' (', PLUGIN_TYPE, ')') AS plugin FROM information_schema.PLUGINS \
+                   WHERE PLUGIN_STATUS='ACTIVE' AND PLUGIN_TYPE IN ('STORAGE ENGINE','AUTHENTICATION')";
+        let sets = self.session.packet(sql).await?;
+        sets.iter().flatten().map(|row| self.field(row, "plugin").map(str::to_owned)).collect()
     }
 
     /// Lists the filters of the server's own binlog: what they leave out reaches nobody.

@@ -1,8 +1,8 @@
 //! Two servers seen at one point of the source's history, while both go on.
 //!
-//! Invariant: the replica's channel stands still only while the lock of the pin is held. A second connection waits for
-//! that lock on the server itself and starts the channel when it gets it: at the end of the pin, when the process that
-//! pins dies, or when the limit is over.
+//! Invariant: where a replica's channel stands still for it, then only while the lock of the pin is held. A second
+//! connection waits for that lock on the server itself and starts the channel when it gets it: at the end of the pin, when
+//! the process that pins dies, or when the limit is over.
 
 use super::quote::text;
 use super::server::seconds;
@@ -10,6 +10,7 @@ use super::{Server, Session, endpoint};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use futures_util::future::join;
+use std::time::{Duration, Instant};
 
 /// The name of the lock on the replica.
 const LOCK: &str = "saltext_migrate.checksum";
@@ -40,21 +41,13 @@ impl Server {
         Session::new(endpoint)
     }
 
-    /// Sees a source and one of its replicas, direct or not, at one position. The replica's channel is stopped for as
-    /// long as it needs to get there.
+    /// Sees a source and one of its replicas, direct or not, at one position. Where the source tells a snapshot's position,
+    /// the replica's channel is stopped for as long as it needs to get there.
     ///
     /// # Errors
-    /// [`Error::Remote`] where the replica does not follow, or the server has no word for it; [`Error::Deadline`]
-    /// where the replica does not get there in time. The channel runs again in each case.
+    /// [`Error::Remote`] where the replica does not follow; [`Error::Deadline`] where it does not get there in time, or
+    /// where nobody tells positions and the writes leave no gap. The channel runs in each case.
     pub async fn pin(&self, _permit: &Permit, replica: &Server) -> Result<Pinned> {
-        let dialect = self.dialect().await?;
-        let Some(words) = dialect.pinning() else {
-            let family = dialect.words().family;
-            return Err(Error::remote(
-                &self.name,
-                format!("{family} tells no position for a snapshot: writes would have to stop"),
-            ));
-        };
         let runs =
             replica.status().await?.channel.is_some_and(|channel| channel.receiving == "Yes" && channel.applying);
         if !runs {
@@ -63,6 +56,47 @@ impl Server {
         let limit = self.settings.databases.max_lag.min(self.settings.databases.deadlines.catch_up);
         let pinned =
             Pinned { position: String::new(), source: self.patient_session(), replica: replica.patient_session() };
+        match self.dialect().await?.pinning() {
+            Pinning::Told { snapshot } => self.stopping(replica, pinned, snapshot, limit).await,
+            Pinning::Between { snapshot, same } => self.between(replica, pinned, (snapshot, same), limit).await,
+        }
+    }
+
+    /// Takes snapshots of both until there are two between the same commits. There is no event to wait for: the gap is
+    /// gone when anybody could be told of it.
+    async fn between(
+        &self,
+        replica: &Server,
+        mut pinned: Pinned,
+        (snapshot, same): (&str, Same),
+        limit: u64,
+    ) -> Result<Pinned> {
+        let until = Instant::now() + Duration::from_millis(limit);
+        let dialect = replica.dialect().await?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let what = format!(
+                    "{} and {}: a moment between two commits, seen on both (compare when fewer people write)",
+                    self.name, replica.name
+                );
+                return Err(Error::Deadline { what, limit_ms: limit });
+            }
+            let here = pinned.source.row(snapshot).await?;
+            if !self.flag(&here, "quiet")? {
+                continue;
+            }
+            let position = self.field(&here, "position")?.to_owned();
+            let wait = dialect.wait(&position, u64::try_from(left.as_millis()).unwrap_or(limit));
+            let there = pinned.replica.row(&format!("{wait}; {snapshot}")).await?;
+            if self.flag(&there, "quiet")? && same(&position, self.field(&there, "position")?)? {
+                pinned.position = position;
+                return Ok(pinned);
+            }
+        }
+    }
+
+    async fn stopping(&self, replica: &Server, pinned: Pinned, snapshot: &str, limit: u64) -> Result<Pinned> {
         let (holder, starter) = (replica.another_session(), replica.another_session());
         let taken = |session, name, wait| taken(session, &replica.name, name, wait);
         taken(&holder, LOCK, 0).await?;
@@ -77,7 +111,7 @@ impl Server {
         );
         let work = async {
             taken(&holder, WAITING, 5).await?;
-            let result = self.at_one_point(replica, &holder, pinned, words, limit).await;
+            let result = self.at_one_point(replica, &holder, pinned, snapshot, limit).await;
             // The channel starts now, not when the connection ends.
             holder.packet(&format!("DO RELEASE_LOCK({})", text(LOCK))).await?;
             result
@@ -94,11 +128,11 @@ impl Server {
         replica: &Server,
         holder: &Session,
         mut pinned: Pinned,
-        words: &Pinning,
+        snapshot: &str,
         limit: u64,
     ) -> Result<Pinned> {
         holder.packet("STOP SLAVE").await?;
-        let row = pinned.source.row(words.snapshot).await?;
+        let row = pinned.source.row(snapshot).await?;
         let position = self.field(&row, "position")?.to_owned();
         // Both threads, for the one that applies has no such word of its own.
         holder.packet(&format!("START SLAVE UNTIL master_gtid_pos={}", text(&position))).await?;
@@ -109,16 +143,21 @@ impl Server {
         }
         // It waits until both threads are out, whatever they were about.
         holder.packet("STOP SLAVE").await?;
-        pinned.replica.packet(words.snapshot).await?;
+        pinned.replica.packet(snapshot).await?;
         pinned.position = position;
         Ok(pinned)
     }
 }
 
-/// What a server needs to be pinned.
-pub struct Pinning {
-    /// Begins a snapshot, and answers its `position`.
-    pub snapshot: &'static str,
+/// Tells whether a replica at the second position has seen of the source what the first one says, and no more.
+pub type Same = fn(&str, &str) -> Result<bool>;
+
+/// How a server is pinned.
+pub enum Pinning {
+    /// `snapshot` begins a snapshot, and answers its `position`.
+    Told { snapshot: &'static str },
+    /// It answers whether the snapshot is `quiet`: at `position` before and after it, with no commit under way.
+    Between { snapshot: &'static str, same: Same },
 }
 
 async fn taken(session: &Session, server: &str, name: &str, wait: u64) -> Result<()> {

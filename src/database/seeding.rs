@@ -63,14 +63,6 @@ impl Server {
             .collect()
     }
 
-    /// Tells whether the server gives a snapshot a position, so that it can be compared with a replica while it is written.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::Remote`] where it cannot be asked.
-    pub async fn can_be_pinned(&self) -> Result<bool> {
-        Ok(self.dialect().await?.pinning().is_some())
-    }
-
     /// Counts the databases whose tables its account may not read: to it they are not there at all.
     ///
     /// # Errors

@@ -6,7 +6,17 @@
 use super::quote::text;
 use super::rows::{Range, Sum, Table};
 use super::session::Session;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+impl Sum {
+    /// Adds the rows of another range, as one statement over both would.
+    fn and(&self, other: &Self) -> Result<Self> {
+        let number = |sum: &Self| {
+            sum.crc.parse::<u128>().map_err(|_| Error::remote("a sum of rows", format!("it is no number: {}", sum.crc)))
+        };
+        Ok(Self { rows: self.rows + other.rows, crc: (number(self)? + number(other)?).to_string() })
+    }
+}
 
 /// How many rows are summed up by one statement.
 const ROWS: u64 = 20_000;
@@ -25,8 +35,7 @@ impl Table {
             if !self.has_key() {
                 return Ok(sum);
             }
-            let number = |text: &str| text.parse::<u64>().unwrap_or_default();
-            total = Sum { rows: total.rows + sum.rows, crc: (number(&total.crc) ^ number(&sum.crc)).to_string() };
+            total = total.and(&sum)?;
             if last {
                 return Ok(total);
             }

@@ -232,6 +232,10 @@ impl Builder<'_> {
         let (tools, id) = (format!("backup-tools.{}", server.name), format!("backup.{}", server.name));
         let states = self.applied(server, &["migrate.host.restore"], Value::Null);
         self.graph.add(&tools, Role::Fact, states).after(after);
+        let roles = match self.seeding.family {
+            Family::MariaDb => ("backup", "restore"),
+            Family::MySql => ("backup_clone", "restore_clone"),
+        };
         let job = |word: &str| Worker {
             outside: self.outside.clone(),
             host: self.host(server),
@@ -244,10 +248,11 @@ impl Builder<'_> {
             server: server.clone(),
             takes: job("backup"),
             restores: job("restore"),
+            roles,
             told: vec![
                 ("FOLDER", backup.folder.clone()),
                 ("DEFAULTS_FILE", self.defaults(server)),
-                ("TAKE", backup.take.clone()),
+                ("TAKE", backup.take(self.seeding.family)),
                 ("RESTORE", backup.restore.clone()),
             ],
             outside: self.outside.clone(),

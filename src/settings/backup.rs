@@ -14,9 +14,9 @@ pub struct NewBackup {
     pub node: String,
     /// A folder of its host, with room for the data twice.
     pub folder: String,
-    /// A shell line that takes a backup of the running server, as mariadb-backup makes them.
-    #[serde(default = "take")]
-    pub take: String,
+    /// A shell line that takes a backup of the running server, as mariadb-backup or `CLONE` makes them.
+    #[serde(default)]
+    pub take: Option<String>,
     /// A shell line that puts the backup into the empty folder `$INTO`.
     #[serde(default = "restore")]
     pub restore: String,
@@ -29,15 +29,17 @@ pub struct NewBackup {
 }
 
 impl NewBackup {
+    /// Returns the shell line that takes a backup.
+    pub fn take(&self, family: Family) -> String {
+        let own = match family {
+            Family::MariaDb => MARIADB,
+            Family::MySql => MYSQL,
+        };
+        self.take.clone().unwrap_or_else(|| own.to_owned())
+    }
+
     pub(super) fn consistent(&self, settings: &Settings) -> Result<()> {
         let copied = settings.prepare.as_ref().is_some_and(|prepare| prepare.databases.is_some());
-        if settings.family() != Family::MariaDb {
-            return Err(wrong(
-                "node",
-                &self.node,
-                "no backup here, for only MariaDB's is restored so far: use a tool of your own",
-            ));
-        }
         if !copied || !settings.databases.new.all().contains(&self.node.as_str()) {
             return Err(wrong("node", &self.node, "a server of migrate:databases:new, with migrate:prepare:databases"));
         }
@@ -61,12 +63,15 @@ fn wrong(path: &str, found: &str, expected: &str) -> Error {
     }
 }
 
-fn take() -> String {
-    "rm -rf \"$FOLDER/new\" && nice -n 10 mariadb-backup --defaults-file=\"$DEFAULTS_FILE\" --backup \
+/// Takes a backup of a MariaDB that runs.
+const MARIADB: &str = "rm -rf \"$FOLDER/new\" && nice -n 10 mariadb-backup --defaults-file=\"$DEFAULTS_FILE\" --backup \
      --target-dir=\"$FOLDER/new\" --user=root --socket=\"$SOCKET\" && mariadb-backup --prepare --target-dir=\"$FOLDER/new\" && \
-     rm -rf \"$FOLDER/base\" && mv \"$FOLDER/new\" \"$FOLDER/base\""
-        .into()
-}
+     rm -rf \"$FOLDER/base\" && mv \"$FOLDER/new\" \"$FOLDER/base\"";
+
+/// And of a MySQL, which copies itself.
+const MYSQL: &str = "install -d -m 0700 -o \"$OWNER\" \"$COPY\" && mysql --defaults-file=\"$DEFAULTS_FILE\" --user=root \
+     --socket=\"$SOCKET\" -e \"CLONE LOCAL DATA DIRECTORY = '$COPY/data'\" && rm -rf \"$FOLDER/base\" && \
+     mv \"$COPY/data\" \"$FOLDER/base\"";
 
 fn restore() -> String {
     "cp -a --reflink=auto \"$FOLDER/base/.\" \"$INTO\"".into()

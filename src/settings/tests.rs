@@ -304,13 +304,7 @@ fn a_new_server_is_of_the_family_that_the_pillar_names() {
 }
 
 #[test]
-fn of_mysql_no_backup_is_restored_and_a_copy_has_a_plain_folder() {
-    let (path, words) = refusal(|pillar| {
-        pillar["prepare"] =
-            json!({"databases": {"family": "mysql"}, "backup": {"node": "db1", "folder": "/srv/backup"}});
-    });
-    assert_eq!(path, "migrate:prepare:backup:node");
-    assert!(words.contains("only MariaDB's is restored so far"), "{words}");
+fn a_copy_has_a_plain_folder() {
     for folder in ["clones", "/srv/it's"] {
         let (path, _) = refusal(|pillar| pillar["prepare"] = json!({"databases": {"clone_folder": folder}}));
         assert_eq!(path, "migrate:prepare:databases:clone_folder");

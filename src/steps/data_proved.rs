@@ -50,10 +50,6 @@ impl DataProved {
     /// Says why the two are not compared, where they are not.
     async fn not_compared(&self) -> Result<Option<String>> {
         let source = &self.tables.source;
-        if !source.can_be_pinned().await? {
-            let family = source.status().await?.family;
-            return Ok(Some(format!("not offered for {family}: it tells no position for a snapshot")));
-        }
         let status = source.status().await?;
         Ok((status.read_only && status.channel.is_some())
             .then(|| format!("{} follows another server: the site moved", source.name)))

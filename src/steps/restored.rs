@@ -26,6 +26,8 @@ pub struct Restored {
     pub server: Rc<Server>,
     pub takes: Worker,
     pub restores: Worker,
+    /// What a worker calls the two.
+    pub roles: (&'static str, &'static str),
     /// Settings that both jobs share.
     pub told: Vec<(&'static str, String)>,
     pub outside: Outside,
@@ -110,9 +112,9 @@ impl Restored {
     }
 
     async fn restore(&self, permit: &Permit) -> Result<()> {
-        self.finish(permit, &self.takes, &[("ROLE", "backup".into())], false).await?;
+        self.finish(permit, &self.takes, &[("ROLE", self.roles.0.into())], false).await?;
         let (position, sums, asked) = self.moment(permit).await?;
-        let more = [("ROLE", "restore".into()), ("TARGET", position.clone()), ("SUMS", asked)];
+        let more = [("ROLE", self.roles.1.into()), ("TARGET", position.clone()), ("SUMS", asked)];
         self.finish(permit, &self.restores, &more, true).await?;
         let found = read(&self.restores.result().await?);
         let other = |(table, sum): &(&String, &Sum)| found.get(*table) != Some(*sum);

@@ -24,6 +24,9 @@ ROW = "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (7,7,{},'old'
 GENTLE: dict[str, Any] = {"threads": 1, "period": 0.01, "retry": 0.002}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "what-it-needs.md"
 
+OPEN = "SET GLOBAL super_read_only=0; SET sql_log_bin=0"
+CLOSE = "SET GLOBAL super_read_only=1"
+
 # server, what is done to it, what takes it back, who is named, the finding, whether it blocks
 SQL: list[tuple[str, str, str, str, str, bool]] = [
     ("old-db1", "SET GLOBAL super_read_only=1", "SET GLOBAL read_only=0",
@@ -50,6 +53,18 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
      "old-db1", "sync_binlog=0", False),
     ("old-db1", "CREATE EVENT site.tick ON SCHEDULE EVERY 1 DAY DO SELECT 1", "DROP EVENT site.tick",
      "old-db1", "scheduled events: site.tick", False),
+    ("relay", "SET GLOBAL binlog_row_image=MINIMAL", "SET GLOBAL binlog_row_image=FULL",
+     "new-relay", "binlog_row_image is MINIMAL", False),
+    ("new-db1", f"{OPEN}; RENAME USER app@'%' TO gone@'%'; {CLOSE}",
+     f"{OPEN}; RENAME USER gone@'%' TO app@'%'; {CLOSE}",
+     "new-db1", "app@% is on old-db1, and not here", True),
+    ("new-db1", f"{OPEN}; ALTER USER app@'%' ACCOUNT LOCK; {CLOSE}",
+     f"{OPEN}; ALTER USER app@'%' ACCOUNT UNLOCK; {CLOSE}", "new-db1", "app@% logs in otherwise", True),
+    ("new-db1", f"{OPEN}; REVOKE DELETE ON site.* FROM app@'%'; {CLOSE}",
+     f"{OPEN}; GRANT DELETE ON site.* TO app@'%'; {CLOSE}",
+     "new-db1", "app@% may on old-db1, and not here: DELETE ON site.*", True),
+    ("old-db1", "RENAME USER app@'%' TO app@'127.0.0.1_'", "RENAME USER app@'127.0.0.1_' TO app@'%'",
+     "new-db1", "app may log in from app1 at 127.0.0.13, and not at 127.0.0.23", True),
 ]  # fmt: skip
 
 
@@ -104,6 +119,24 @@ def test_each_thing_that_is_wrong_is_named(mysql: Chain) -> None:
         mysql.wait_replicating()
         mysql.settle()
         assert findings(pillar) == [], wrong
+
+
+def test_two_servers_with_one_uuid_are_named(mysql: Chain) -> None:
+    twin, first = mysql["old-db2"], mysql["new-db1"]
+    path = twin.datadir / "auto.cnf"
+    own = path.read_text()
+    twin.stop()
+    path.write_text((first.datadir / "auto.cnf").read_text())
+    twin.start()
+    try:
+        found = findings(mysql.pillar())
+    finally:
+        twin.stop()
+        path.write_text(own)
+        twin.start()
+    mysql.wait_replicating()
+    uuid = first.value("SELECT @@server_uuid")
+    assert any(note["found"].startswith(f"server_uuid {uuid} is also that of") for note in found)
 
 
 def test_where_gtid_is_off_the_finding_says_how_to_turn_it_on_without_a_stop(mysql: Chain) -> None:
@@ -167,9 +200,78 @@ def test_tagged_transactions_go_along_both_ways(mysql: Chain) -> None:
     assert mysql.old.value(ours) == 2
 
 
-def test_a_comparison_of_data_says_that_it_is_not_offered(mysql: Chain) -> None:
-    done = direct.run(mysql.pillar(), "database.checksum", source="old-db1", replica="new-db1")
-    assert "MySQL tells no position for a snapshot" in done.problem["message"], done.problem
+COMPARED = """
+USE site;
+CREATE TABLE site.pages (space INT NOT NULL, title VARBINARY(40) NOT NULL, body MEDIUMBLOB, extra JSON,
+  touched DATETIME(6), score DOUBLE NULL, note VARCHAR(40) CHARACTER SET latin1 NULL,
+  place POINT NULL, flags BIT(9) NULL, PRIMARY KEY (space, title));
+SET SESSION cte_max_recursion_depth=30000;
+INSERT INTO site.pages WITH RECURSIVE seq (n) AS (SELECT 1 UNION ALL SELECT n+1 FROM seq WHERE n < 30000)
+  SELECT n % 7, CONCAT('Page_', LPAD(n, 6, '0')), REPEAT(SHA2(n, 256), 2), JSON_OBJECT('n', n, 'a', JSON_ARRAY(1, 'x')),
+  '2026-01-01', n / 3, IF(n % 5, CONVERT(X'C3A4' USING utf8mb4), NULL), POINT(n, 1), n % 512 FROM seq;
+CREATE TABLE site.words (word VARCHAR(40) PRIMARY KEY, kind ENUM('a','b') NOT NULL);
+INSERT INTO site.words WITH RECURSIVE seq (n) AS (SELECT 1 UNION ALL SELECT n+1 FROM seq WHERE n < 3000)
+  SELECT CONCAT(IF(n % 2, CONVERT(X'C384' USING utf8mb4), 'o'), n, '\\'\\\\'), 1 + n % 2 FROM seq;
+"""  # fmt: skip
+
+
+def compared(chain: Chain) -> dict[str, Any]:
+    done = direct.run(chain.pillar(), "database.checksum", source="old-db1", replica="new-db1")
+    assert done.verdict == "done", done.problem
+    seen: dict[str, Any] = done.answer["seen"]["compared"]
+    return seen
+
+
+def test_data_is_compared_while_people_write_and_replication_never_stands(mysql: Chain) -> None:
+    mysql.old.run(COMPARED)
+    mysql.settle()
+    # Nothing stops, and nothing is locked.
+    events = (
+        "SELECT SUM(COUNT_STAR) FROM performance_schema.events_statements_summary_global_by_event_name"
+        " WHERE EVENT_NAME REGEXP '^statement/sql/(slave_stop|replica_stop|flush|lock_tables)$'"
+    )
+    stops = {name: mysql[name].value(events) for name in ("old-db1", "new-db1")}
+    with Writer(mysql, threads=2, sides=("old",)) as writer:
+        seen = compared(mysql)
+    assert writer.results.acknowledged
+    assert seen["differences"] == []
+    assert seen["tables"]["site.pages"]["rows"] == 30000
+    assert "site.writes" in seen["tables"]
+    assert stops == {name: mysql[name].value(events) for name in ("old-db1", "new-db1")}
+    mysql.settle()
+    mysql.new.run(
+        "SET GLOBAL super_read_only=0; SET sql_log_bin=0;"
+        "UPDATE site.pages SET body=INSERT(body, 64, 1, 'x') WHERE title='Page_004321';"
+        "UPDATE site.pages SET extra=JSON_SET(extra, '$.n', 0) WHERE title='Page_000017';"
+        "DELETE FROM site.words WHERE word LIKE 'o1000__';"
+        "INSERT INTO site.words VALUES ('zz extra', 1); SET GLOBAL super_read_only=1"
+    )
+    with Writer(mysql, threads=2, sides=("old",)):
+        found = {
+            (each["table"], each["what"], each["place"]) for each in compared(mysql)["differences"]
+        }
+    assert found == {
+        ("site.pages", "changed", f"'2', X'{b'Page_004321'.hex().upper()}'"),
+        ("site.pages", "changed", f"'3', X'{b'Page_000017'.hex().upper()}'"),
+        ("site.words", "missing", f"_utf8mb4 X'{bytes('o1000' + chr(39) + chr(92), 'utf8').hex().upper()}'"),
+        ("site.words", "extra", f"_utf8mb4 X'{b'zz extra'.hex().upper()}'"),
+    }  # fmt: skip
+    mysql.old.run("DROP TABLE site.pages, site.words")
+
+
+def test_where_writes_leave_no_gap_the_comparison_says_so(mysql: Chain) -> None:
+    pillar = mysql.pillar()
+    pillar["databases"]["max_lag"] = 1_500
+    app = mysql.app
+    with mysql.new.connect(mysql.admin.user, mysql.admin.password) as holder:
+        # A commit that waits for a lock owns its transaction all the time.
+        holder.query("FLUSH TABLES WITH READ LOCK")
+        with mysql.old.connect(app.user, app.password) as somebody:
+            somebody.query(ROW.format(81))
+        done = direct.run(pillar, "database.checksum", source="old-db1", replica="new-db1")
+        holder.query("UNLOCK TABLES")
+    assert done.problem["kind"] == "deadline", done.problem
+    mysql.settle()
 
 
 def test_families_are_not_mixed(mysql: Chain, tmp_path: Path) -> None:

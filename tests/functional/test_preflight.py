@@ -6,10 +6,12 @@ import contextlib
 import os
 import resource
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from tests.lab import direct, world
@@ -83,6 +85,25 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
     # `read_only` goes by the definer's rights.
     ("old-db1", "CREATE DEFINER=root@localhost PROCEDURE site.put() SELECT 1", "DROP PROCEDURE site.put",
      "old-db1", "whoever may call them writes past the fence: site.put of root@localhost", True),
+    ("new-db1", "SET GLOBAL rpl_semi_sync_master_enabled=1",
+     "SET GLOBAL rpl_semi_sync_master_enabled=0",
+     "new-db1", "the first writes after the flip would wait", False),
+    ("relay", "SET GLOBAL binlog_row_image=MINIMAL", "SET GLOBAL binlog_row_image=FULL",
+     "new-relay", "binlog_row_image is MINIMAL", False),
+    ("old-db1", "INSTALL SONAME 'ha_archive'", "UNINSTALL SONAME 'ha_archive'",
+     "new-db1", "it has not what old-db1 has: ARCHIVE (STORAGE ENGINE)", False),
+    # The site would move to where its application cannot log in.
+    ("new-db1", "SET sql_log_bin=0; RENAME USER app@'%' TO gone@'%'",
+     "SET sql_log_bin=0; RENAME USER gone@'%' TO app@'%'",
+     "new-db1", "app@% is on old-db1, and not here", True),
+    ("new-db1", "SET sql_log_bin=0; ALTER USER app@'%' ACCOUNT LOCK",
+     "SET sql_log_bin=0; ALTER USER app@'%' ACCOUNT UNLOCK",
+     "new-db1", "app@% logs in otherwise than on old-db1", True),
+    ("new-db1", "SET sql_log_bin=0; REVOKE DELETE, DROP ON site.* FROM app@'%'",
+     "SET sql_log_bin=0; GRANT DELETE, DROP ON site.* TO app@'%'",
+     "new-db1", "app@% may on old-db1, and not here: DELETE ON site.*, DROP ON site.*", True),
+    ("old-db1", "RENAME USER app@'%' TO app@'127.0.0.1_'", "RENAME USER app@'127.0.0.1_' TO app@'%'",
+     "new-db1", "app may log in from app1 at 127.0.0.13, and not at 127.0.0.23", True),
     ("new-db1", "STOP SLAVE; CHANGE MASTER TO MASTER_SSL=1",
      "CHANGE MASTER TO MASTER_SSL=0; START SLAVE",
      "new-db1", "it reads from new-relay over TLS, and would read in clear", False),
@@ -140,6 +161,30 @@ def test_each_thing_that_is_wrong_is_named(fresh_chain: Chain) -> None:
         assert findings(pillar) == [], wrong
 
 
+def test_accounts_that_came_with_the_chain_or_are_a_machines_own_are_no_finding(
+    fresh_chain: Chain,
+) -> None:
+    new, old = fresh_chain.new, fresh_chain.old
+    # Another lag than that of a look: what is granted now is on its way.
+    new.run("STOP SLAVE")
+    old.run("CREATE ROLE staff; GRANT SELECT ON site.* TO staff; GRANT staff TO app@'%'")
+    old.run("SET sql_log_bin=0; CREATE USER local@localhost IDENTIFIED BY 'mine'")
+    looked = threading.Timer(0.3, new.run, args=("START SLAVE",))
+    looked.start()
+    found = [note for note in findings(fresh_chain.pillar()) if note["topic"] == "accounts"]
+    looked.join()
+    assert found == []
+    fresh_chain.settle()
+    assert findings(fresh_chain.pillar()) == []
+    new.run("SET sql_log_bin=0; REVOKE staff FROM app@'%'")
+    assert has(
+        findings(fresh_chain.pillar()),
+        "new-db1",
+        "app@% may on old-db1, and not here: role staff",
+        True,
+    )
+
+
 def test_all_that_is_wrong_is_shown_at_once_and_nothing_is_touched(fresh_chain: Chain) -> None:
     # One that stops replication would be mended by another that starts it.
     together = [row for row in SQL[1:10] if "IO_THREAD" not in row[1]]
@@ -181,7 +226,10 @@ def test_a_way_back_that_cannot_log_in_ends_it_before_anybody_sees_anything(
     del pillar["databases"]["new"]["replicas"]
     fresh_chain.new.run(f"SET sql_log_bin=0; ALTER USER {user}@'%' IDENTIFIED BY 'another'")
     before = world.look(fresh_chain)
-    done = direct.run(pillar, "apply", phase="flip")
+    # The other password is known before; that it hinders is proved by logging in.
+    (known,) = findings(pillar)
+    assert known["found"].startswith("replication@% logs in otherwise than on old-db1")
+    done = direct.run(pillar, "apply", phase="flip", force=known["id"], reason="to see")
     assert done.verdict == "aborted"
     assert done.happened("failed") == ["way-back-tried"]
     assert "Access denied" in done.problem["message"]
@@ -366,16 +414,30 @@ def test_a_prepared_transaction_blocks_on_any_server(fresh_chain: Chain) -> None
     fresh_chain.old.run("XA ROLLBACK 'left'")
 
 
+def slept(connection: pymysql.Connection) -> None:
+    with contextlib.suppress(pymysql.err.Error):
+        connection.query("DO SLEEP(30)")
+
+
 def test_long_work_is_named(fresh_chain: Chain) -> None:
     app = fresh_chain.app
-    with fresh_chain.old.connect(app.user, app.password) as connection:
+    old, new = fresh_chain.old, fresh_chain.new
+    with (
+        old.connect(app.user, app.password) as connection,
+        new.connect(app.user, app.password) as other,
+    ):
+        sleeper = threading.Thread(target=slept, args=(other,))
+        sleeper.start()
         connection.query("BEGIN")
         connection.query(
             "INSERT INTO site.writes (run,writer,attempt,side,at) VALUES (1,1,1,'o',NOW())"
         )
         fresh_chain.old.run("DO SLEEP(6)")
         found = findings(fresh_chain.pillar())
+        new.run(f"KILL {other.thread_id()}")
+        sleeper.join()
     assert has(found, "old-db1", "transaction of connection", False)
+    assert has(found, "new-db1", "of app (Query for ", False)
 
 
 @pytest.mark.parametrize("server", ["old-db1", "new-db1", "old-db2"])

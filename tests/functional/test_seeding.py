@@ -217,6 +217,11 @@ def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
     side.old.run(
         "".join(f"CREATE TABLE {table} (id INT PRIMARY KEY, {columns});" for table in many)
     )
+    # And one so long that its own sum is made of several.
+    side.old.run(
+        "CREATE TABLE site.long_one (id INT PRIMARY KEY, word VARCHAR(9));"
+        " USE site; INSERT INTO site.long_one SELECT seq, seq FROM seq_1_to_50000"
+    )
     with Writer(side, threads=2, sides=("old",)) as writer:
         began = time.monotonic()
         ran = prepare(master)
@@ -231,10 +236,10 @@ def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
     assert int(seen["position"].split("-")[2]) < int(
         side.old.value("SELECT @@gtid_binlog_pos").split("-")[2]
     )
-    assert seen["rows"] > 100
+    assert seen["rows"] > 50_000
     assert seen["tables"] > len(many)
     assert (side.seed_folder / "new-db1-restore" / "SUMS.1").exists()
-    side.old.run(f"DROP TABLE {', '.join(many)}")
+    side.old.run(f"DROP TABLE site.long_one, {', '.join(many)}")
     left = sorted(path.name for path in folder.iterdir())
     assert left == [".saltext-migrate", "base"], "nothing of the restored one is left"
     assert finding() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.test_seeding import changed, prepare, told, until
+from tests.functional.test_seeding import changed, prepare, record, told, until
 from tests.lab.kinds import MySQL
 from tests.lab.newside import NEW, NewSide, minions
 from tests.lab.salt import SaltMaster
@@ -42,6 +43,7 @@ def master(side: NewSide) -> Iterator[SaltMaster]:
     programs = side.state / "programs"
     programs.mkdir()
     (programs / "mysqld").symlink_to(side.old.program)
+    (programs / "mysqlbinlog").symlink_to(side.old.root_of / "usr/bin/mysqlbinlog")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         with SaltMaster(side.pillar()) as running, minions(running):
@@ -131,8 +133,11 @@ def test_the_new_side_is_copied_while_the_old_one_is_written(
     assert (verdict.lost, verdict.duplicated) == ([], [])
     assert verdict.acknowledged > 0
     assert side.old.pid == process
-    # Nothing that this family does not offer is asked for.
-    assert not [step for step in changed(ran) if step.startswith("data.")]
+    for name in NEW:
+        # Each was compared with old db1, while that one was written.
+        proof = json.loads(record(side, name).read_text())["evidence"]
+        assert proof["differences"] == []
+        assert {"site.blobs", "site.writes"} <= set(proof["tables"])
     stands(side)
     for secret in (side.admin.password, side.replication.password):
         assert secret not in ran.stdout + ran.stderr
@@ -146,6 +151,43 @@ def test_the_new_side_is_copied_while_the_old_one_is_written(
     side["new-db1"].restart()
     side.wait_replicating(replicas=("new-db1",))
     stands(side)
+
+
+def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
+    side: NewSide, master: SaltMaster
+) -> None:
+    pillar = side.pillar()
+    folder = side.state / "backup"
+    pillar["prepare"]["backup"] = {"node": "db1", "folder": str(folder), "limit": 120_000}
+    master.set_pillar(pillar)
+    try:
+        with Writer(side, threads=2, sides=("old",)) as writer:
+            began = time.monotonic()
+            ran = prepare(master)
+            print(f"backup of one database, restored: {time.monotonic() - began:.1f} s")
+        assert ran.rc == 0, ran.stdout + ran.stderr
+        assert writer.results.refused == []
+        assert "backup.new-db1" in changed(ran)
+        kept = side.state / "migrate/proofs/backup.new-db1.json"
+        seen = json.loads(kept.read_text())["evidence"]
+        assert seen["rows"] > 100
+        # People wrote while it was taken, and after that moment: the backup alone would be another.
+        assert seen["position"] != side.old.value("SELECT @@global.gtid_executed")
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == [".saltext-migrate", "base"], "nothing of the restored one is left"
+        assert changed(prepare(master)) == {}
+        stands(side)
+        # One whose last files are lost does not pass.
+        kept.unlink()
+        pillar["prepare"]["backup"]["restore"] = (
+            'cp -a "$FOLDER/base/." "$INTO" && rm -r "$INTO/site"'
+        )
+        master.set_pillar(pillar)
+        ran = prepare(master)
+        assert ran.rc == 1
+        assert "new-db1" in told(ran)
+    finally:
+        master.set_pillar(side.pillar())
 
 
 def kill(pid: int) -> None:

@@ -78,7 +78,8 @@ class MySQL(MariaDB):
     @property
     def root_of(self) -> Path:
         """Where the packages stand."""
-        return unpacked("sid", "mysql-server-core", ("usr/sbin/mysqld",))
+        programs = ("usr/sbin/mysqld", "usr/bin/mysqlbinlog")
+        return unpacked("sid", "mysql-server-core", programs)
 
     @property
     def program(self) -> str:

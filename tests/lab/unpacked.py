@@ -33,7 +33,9 @@ def unpacked(suite: str, package: str, programs: tuple[str, ...]) -> Path:
     SERVERS.mkdir(parents=True, exist_ok=True)
     with (SERVERS / f"{root.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
+        whole = all((root / f"{program}.real").exists() for program in programs)
+        if not whole:
+            shutil.rmtree(root, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=SERVERS) as building:
                 here = Path(building, "root")
                 for archive in _fetch(suite, package, Path(building)):

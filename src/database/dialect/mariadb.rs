@@ -5,7 +5,7 @@ use super::super::pinned::Pinning;
 use super::super::quote::text;
 use super::super::server::seconds;
 use super::super::{Record, SCHEMA, Status};
-use super::{Columns, Dialect, Errant, Harm, Remark, Source, Words};
+use super::{Columns, Dialect, Errant, Harm, Remark, Source, Words, rights};
 use crate::error::Result;
 use std::time::Duration;
 
@@ -54,6 +54,13 @@ const WORDS: &Words = &Words {
     binlog_status: &["SHOW MASTER STATUS"],
     last_written: "SELECT @@last_gtid AS position",
     // READ_ONLY ADMIN was part of SUPER before 10.11 (MariaDB Server documentation, "Grant").
+    logins: concat!(
+        "SELECT CONCAT(User,'@',Host) AS account, SHA2(CONCAT_WS('#', JSON_VALUE(Priv,'$.plugin'), \
+           JSON_VALUE(Priv,'$.authentication_string'), JSON_QUERY(Priv,'$.auth_or'), \
+           COALESCE(JSON_VALUE(Priv,'$.account_locked') IN ('1','true'), 0)), 256) \
+           AS proof FROM mysql.global_priv; ",
+        rights!("SELECT CONCAT(User,'@',Host), CONCAT('role ', Role) FROM mysql.roles_mapping")
+    ),
     bypassing: concat!(
         "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
          WHERE PRIVILEGE_TYPE = 'READ_ONLY ADMIN' OR (PRIVILEGE_TYPE = 'SUPER' AND \
@@ -231,16 +238,15 @@ impl Dialect for MariaDb {
         WORDS.channels
     }
 
-    fn pinning(&self) -> Option<&'static Pinning> {
+    fn pinning(&self) -> Pinning {
         // A snapshot of MariaDB knows its place in the binlog ("START TRANSACTION", MariaDB Server documentation).
-        const PINNING: Pinning = Pinning {
+        Pinning::Told {
             snapshot: "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET SESSION time_zone='+00:00'; \
                        START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
                        SELECT BINLOG_GTID_POS(f.VARIABLE_VALUE, p.VARIABLE_VALUE) AS position \
                        FROM information_schema.SESSION_STATUS AS f, information_schema.SESSION_STATUS AS p \
                        WHERE f.VARIABLE_NAME='BINLOG_SNAPSHOT_FILE' AND p.VARIABLE_NAME='BINLOG_SNAPSHOT_POSITION'",
-        };
-        Some(&PINNING)
+        }
     }
 
     fn site_domain(&self, status: &Status, quarantine: u32) -> Result<Option<u32>> {

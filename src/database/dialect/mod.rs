@@ -59,6 +59,8 @@ pub struct Words {
     pub binlog_status: &'static [&'static str],
     /// What a marker's session asks for right after its write.
     pub last_written: &'static str,
+    /// Accounts, as `account` and `proof`; and what they may, as `account` and `held`.
+    pub logins: &'static str,
     /// Accounts that write past a fence, as `grantee`.
     pub bypassing: &'static str,
     /// Procedures that run with their definer's rights, as `name` and `definer`, where a fence goes by those.
@@ -166,8 +168,8 @@ pub trait Dialect: Sync {
     fn open_alone(&self) -> String;
     /// Asks for what replication brought, applied or not, as `position`.
     fn received(&self) -> &'static str;
-    /// How a snapshot and its position are had at once; nothing where that needs writes to stop.
-    fn pinning(&self) -> Option<&'static Pinning>;
+    /// How a snapshot and its position are had at once.
+    fn pinning(&self) -> Pinning;
     /// Tells in which domain the site writes, by what a server has of it; nothing where there are none.
     fn site_domain(&self, status: &Status, quarantine: u32) -> Result<Option<u32>>;
 
@@ -235,6 +237,26 @@ pub async fn spoken(session: &Session, name: &str) -> Result<&'static dyn Dialec
 /// Counts the tables that the migration keeps on a primary.
 pub(super) const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='saltext_migrate' \
                       AND TABLE_NAME IN ('decision','fence')";
+
+/// What accounts may, in the words that both have; whoever says it appends the roles.
+macro_rules! rights {
+    ($roles:literal) => {
+        concat!(
+            "SELECT GRANTEE AS account, CONCAT(PRIVILEGE_TYPE,' ON *.*') AS held FROM information_schema.USER_PRIVILEGES \
+               WHERE PRIVILEGE_TYPE <> 'USAGE' \
+             UNION ALL SELECT GRANTEE, CONCAT(PRIVILEGE_TYPE,' ON ',TABLE_SCHEMA,'.*') \
+               FROM information_schema.SCHEMA_PRIVILEGES \
+             UNION ALL SELECT GRANTEE, CONCAT(PRIVILEGE_TYPE,' ON ',TABLE_SCHEMA,'.',TABLE_NAME) \
+               FROM information_schema.TABLE_PRIVILEGES \
+             UNION ALL SELECT GRANTEE, CONCAT(PRIVILEGE_TYPE,' ON ',TABLE_SCHEMA,'.',TABLE_NAME,'.',COLUMN_NAME) \
+               FROM information_schema.COLUMN_PRIVILEGES \
+             UNION ALL SELECT CONCAT(User,'@',Host), CONCAT(Proc_priv,' ON ',Db,'.',Routine_name) FROM mysql.procs_priv \
+             UNION ALL ",
+            $roles
+        )
+    };
+}
+use rights;
 
 /// A connection's address without its port.
 const HOST: &str = "LEFT(p.HOST, LENGTH(p.HOST) - LOCATE(':', REVERSE(p.HOST)))";

@@ -9,7 +9,7 @@ use super::super::pinned::Pinning;
 use super::super::quote::text;
 use super::super::server::seconds;
 use super::super::{Record, SCHEMA, Status};
-use super::{Columns, Dialect, Errant, Harm, Remark, Source, Words};
+use super::{Columns, Dialect, Errant, Harm, Remark, Source, Words, rights};
 use crate::error::Result;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -35,6 +35,11 @@ const WORDS: &Words = &Words {
     binlog_position: "SELECT @@global.gtid_executed AS position",
     binlog_status: &["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"],
     last_written: "SELECT @@global.gtid_executed AS position",
+    logins: concat!(
+        "SELECT CONCAT(User,'@',Host) AS account, SHA2(CONCAT_WS('#', plugin, HEX(authentication_string), account_locked), 256) \
+           AS proof FROM mysql.user; ",
+        rights!("SELECT CONCAT(TO_USER,'@',TO_HOST), CONCAT('role ', FROM_USER, '@', FROM_HOST) FROM mysql.role_edges")
+    ),
     // Nobody: super_read_only holds off whoever may do everything else.
     bypassing: "SELECT '' AS grantee WHERE FALSE",
     procedures: None,
@@ -275,8 +280,22 @@ impl Dialect for MySql {
          WHERE CHANNEL_NAME=''"
     }
 
-    fn pinning(&self) -> Option<&'static Pinning> {
-        None
+    fn pinning(&self) -> Pinning {
+        // A transaction is owned before its engine commits and executed after that. So whatever the snapshot shows is owned
+        // or executed right after it; where nothing is owned then, and nothing came to what was executed before, it shows
+        // what was executed, no more and no less.
+        Pinning::Between {
+            snapshot: "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET SESSION time_zone='+00:00'; \
+                       SET @before=@@global.gtid_executed; \
+                       START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
+                       SET @owned=@@global.gtid_owned, @after=@@global.gtid_executed; \
+                       SELECT @owned='' AND @before=@after AS quiet, @after AS position",
+            same: |source, replica| {
+                let (source, replica) = (GtidSet::read(source)?, GtidSet::read(replica)?);
+                // What the replica alone has of somebody else is another check's to name.
+                Ok(replica.contains(&source) && replica.without(&source).of_none_in(&source))
+            },
+        }
     }
 
     fn site_domain(&self, _status: &Status, _quarantine: u32) -> Result<Option<u32>> {

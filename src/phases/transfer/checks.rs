@@ -7,7 +7,7 @@ use crate::phases::edge;
 use crate::settings::Side;
 use crate::site;
 use crate::steps::checks::{
-    BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
+    Accounts, BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
     OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
 };
 use crate::steps::checksum_hash;
@@ -20,6 +20,17 @@ impl Transfer<'_> {
         let mut known = databases.may_bypass_fence.clone();
         let admin = databases.accounts.admin.user.clone();
         known.push(admin.clone());
+        let nodes = self.settings.notice.nodes.of(self.from_side).iter().filter_map(|name| {
+            let (here, there) =
+                (self.settings.node(self.from_side, name)?, self.settings.node(self.from_side.other(), name)?);
+            Some((name.clone(), here.private, there.private))
+        });
+        let accounts = Accounts {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            nodes: nodes.collect(),
+            limit_ms: databases.max_lag,
+        };
         let minions = self.minions();
         let without_minion = all.iter().filter(|server| self.minion(server).is_none()).cloned().collect();
         let hosts = Hosts {
@@ -73,9 +84,10 @@ impl Transfer<'_> {
             Role::Check,
             Check(Configuration { servers: all.clone(), primaries: [self.from.clone(), self.to.clone()] }),
         );
+        graph.add("check.accounts", Role::Check, Check(accounts));
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known, admin }));
         let replication = databases.accounts.replication.user.clone();
-        let workload = Workload { from: self.from.clone(), servers: all, replication };
+        let workload = Workload { from: self.from.clone(), to: self.to.clone(), servers: all, replication };
         graph.add("check.workload", Role::Check, Check(workload));
         graph.add("check.hosts", Role::Check, Check(hosts));
         // A revert goes to the side that everything knows.

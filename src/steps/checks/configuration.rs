@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::event::Finding;
 use std::rc::Rc;
 
+/// How much of a row a binlog has.
+const IMAGE: &str = "binlog_row_image";
+
 /// The settings of every server of the chain.
 pub struct Configuration {
     pub servers: Vec<Rc<Server>>,
@@ -48,6 +51,11 @@ impl Topic for Configuration {
                 } else {
                     notes.warn(&server.name, remark.found, remark.mend);
                 }
+            }
+            let image = server.variables(&[IMAGE]).await?;
+            if let Some(image) = image.get(IMAGE).filter(|image| *image != "FULL") {
+                let what = format!("{IMAGE} is {image}: a replica whose row differs goes on without a word");
+                notes.warn(&server.name, what, format!("SET GLOBAL {IMAGE}=FULL, and let sessions reconnect"));
             }
             if status.binlog_format != "ROW" {
                 notes.warn(

@@ -53,6 +53,13 @@ impl Topic for Likeness {
                 notes.warn(&self.to.name, what, format!("SET GLOBAL {name}={theirs}, and in its configuration"));
             }
         }
+        if let (Ok(theirs), Ok(ours)) = (self.from.plugins().await, self.to.plugins().await) {
+            let lacks: Vec<&str> = theirs.difference(&ours).map(String::as_str).collect();
+            if !lacks.is_empty() {
+                let what = format!("it has not what {} has: {}", self.from.name, lacks.join(", "));
+                notes.warn(&self.to.name, what, "install it, or see that no table and no account needs it");
+            }
+        }
         for (server, variables) in [(&self.from, &from), (&self.to, &to)] {
             let kept = variables.get(RETENTION).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
             // Nought keeps everything.

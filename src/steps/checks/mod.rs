@@ -2,6 +2,7 @@
 //!
 //! Invariant: a check reads only, and gathers everything it finds before anybody is told.
 
+mod accounts;
 mod backup;
 mod cloud;
 mod comparison;
@@ -35,6 +36,7 @@ mod versions;
 mod volumes;
 mod workload;
 
+pub use accounts::Accounts;
 pub use backup::BackupCameBack;
 pub use cloud::{CloudReached, reached};
 pub use comparison::ComparisonMade;

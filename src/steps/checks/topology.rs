@@ -37,6 +37,7 @@ impl Topic for Topology {
             }
         }
         let mut ids: BTreeMap<u32, &str> = BTreeMap::new();
+        let mut uuids: BTreeMap<&str, &str> = BTreeMap::new();
         for server in &self.servers {
             let Some(status) = statuses.get(server.name.as_str()) else { continue };
             if let Some(first) = ids.insert(status.server_id, &server.name) {
@@ -44,6 +45,15 @@ impl Topic for Topology {
                     &server.name,
                     format!("server_id {} is also that of {first}", status.server_id),
                     "give each server its own server_id",
+                );
+            }
+            if let Some(uuid) = status.own.uuid.as_deref()
+                && let Some(first) = uuids.insert(uuid, &server.name)
+            {
+                notes.block(
+                    &server.name,
+                    format!("server_uuid {uuid} is also that of {first}"),
+                    "remove auto.cnf from the copy's data folder and restart it: it gets a UUID of its own",
                 );
             }
             let words = server.dialect().await?.words();
@@ -63,6 +73,12 @@ impl Topic for Topology {
                 );
             }
             self.hop(&mut notes, server, words, status, &statuses);
+        }
+        let crosses = !self.from.address.is_loopback() || !self.to.address.is_loopback();
+        if crosses && !self.tls {
+            let what =
+                "all that the site writes crosses between the clouds in clear, and nobody proves to be who they are";
+            notes.warn("migrate:databases:tls", what, "give the servers certificates, and name their authority in ca");
         }
         self.strangers(&mut notes, &ids).await?;
         Ok(notes.findings)

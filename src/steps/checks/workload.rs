@@ -16,9 +16,23 @@ const LONG: u64 = 5;
 /// The work of the source, and prepared transactions anywhere.
 pub struct Workload {
     pub from: Rc<Server>,
+    pub to: Rc<Server>,
     pub servers: Vec<Rc<Server>>,
     /// The servers' own account: it may read the binlog without a word.
     pub replication: String,
+}
+
+/// Says for how long semi-synchronous replication may hold a commit up.
+async fn semi_sync(notes: &mut Notes, server: &Server, why: &str) -> Result<()> {
+    for &(enabled, timeout) in server.dialect().await?.words().semi_sync {
+        let variables = server.variables(&[enabled, timeout]).await?;
+        let limit = variables.get(timeout).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+        if variables.get(enabled).is_some_and(|on| on == "ON") && limit > 1_000 {
+            let what = format!("semi-synchronous replication may hold a commit for {limit} ms, and {why}");
+            notes.warn(&server.name, what, format!("SET GLOBAL {timeout}=1000"));
+        }
+    }
+    Ok(())
 }
 
 impl Topic for Workload {
@@ -27,16 +41,16 @@ impl Topic for Workload {
         for work in self.from.long_work(LONG).await? {
             notes.warn(&self.from.name, work, "let it finish or end it: the fence waits for a statement, and a transaction that is open then is refused");
         }
-        for &(enabled, timeout) in self.from.dialect().await?.words().semi_sync {
-            let variables = self.from.variables(&[enabled, timeout]).await?;
-            let limit = variables.get(timeout).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-            if variables.get(enabled).is_some_and(|on| on == "ON") && limit > 1_000 {
-                let what = format!(
-                    "semi-synchronous replication may hold a commit for {limit} ms, and the fence waits for commits"
-                );
-                notes.warn(&self.from.name, what, format!("SET GLOBAL {timeout}=1000"));
-            }
+        for work in self.to.long_work(LONG).await.unwrap_or_default() {
+            notes.warn(&self.to.name, work, "let it finish or end it: what it holds, replication may have to wait for");
         }
+        semi_sync(&mut notes, &self.from, "the fence waits for commits").await?;
+        semi_sync(
+            &mut notes,
+            &self.to,
+            "the first writes after the flip would wait for a replica that has to connect first",
+        )
+        .await?;
         // Such a tool looks in for a moment only, so that its account is enough.
         let connected = self.from.connected().await?;
         for account in self.from.account_names().await? {

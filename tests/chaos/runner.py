@@ -254,6 +254,8 @@ class Attempt:
             problems.append(f"it ended as {first}")
         if done.problem.get("kind") == "defect":
             problems.append("a defect of the tool")
+        if self.faults.notes.get("second", "held") != "held":
+            problems.append(f"a second run was not kept out: {self.faults.notes['second']}")
         if after != ENDS[self.direction]:
             problems.append(f"the same command again left it {after}")
         if not agree and not case.leaks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -204,6 +205,46 @@ def test_who_dies_while_a_replica_stands_still_leaves_it_running(filled: Chain) 
         command.process.wait()
         somebody.query("UNLOCK TABLES")
     follows(filled)
+
+
+def test_a_replica_that_falls_behind_is_waited_for(filled: Chain) -> None:
+    # What is worked out at each look takes its time.
+    slow = "text"
+    for _ in range(12):
+        slow = f"SHA2({slow}, 512)"
+    filled.old.run(
+        f"CREATE TABLE site.much (id INT PRIMARY KEY, text CHAR(9), slow CHAR(128) AS ({slow}) VIRTUAL)"
+        " ENGINE=InnoDB; USE site; INSERT INTO site.much (id, text) SELECT seq, seq FROM seq_1_to_200000"
+    )
+    filled.settle()
+    half = filled.state / "migrate" / "proofs" / "checksum-half.old-db1.new-db1.json"
+    only = {"tables": ["site.much"]}
+    command = direct.Command(filled.pillar(), "database.checksum", **PAIR, **only)
+
+    def progress(but: str = "") -> str:
+        until = time.monotonic() + 20
+        while not (half.exists() and (read := half.read_text()) != but):
+            assert command.process.poll() is None, command.wait()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return read
+
+    before = progress()
+    command.process.send_signal(signal.SIGSTOP)
+    with filled.new.connect(filled.app.user, filled.app.password) as somebody:
+        somebody.query("LOCK TABLES site.counters READ")
+        filled.old.run("UPDATE site.counters SET n=n+1 WHERE id=1")
+        command.process.send_signal(signal.SIGCONT)
+        # It breathes once more, and finds out.
+        standing = progress(but=before)
+        time.sleep(1.5)
+        assert half.read_text() == standing
+        assert command.process.poll() is None
+        somebody.query("UNLOCK TABLES")
+    done = command.wait()
+    assert done.verdict == "done", done.problem
+    assert done.answer["seen"]["compared"]["tables"]["site.much"]["rows"] == 200_000
+    filled.old.run("DROP TABLE site.much")
 
 
 def test_who_dies_in_the_middle_goes_on_there(filled: Chain) -> None:

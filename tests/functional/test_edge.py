@@ -312,6 +312,18 @@ def test_an_address_that_no_node_owns_is_found_before_anybody_is_bothered(site: 
     assert {entry["method"] for entry in site.edge.log()} <= READS
 
 
+def test_what_nobody_proves_and_what_nobody_purges_is_said(site: Site) -> None:
+    for key in ("probe", "purge"):
+        del site.pillar["edge"]["services"]["docs"][key]
+    planned = direct.run(site.pillar, "plan", phase="flip")
+    told = {(note["subject"], note["found"], note["blocking"])
+            for note in planned.answer["findings"] if note["subject"] == "docs"}  # fmt: skip
+    assert told == {
+        ("docs", "it has no probe, so the API's word is taken for the edge's", False),
+        ("docs", "nothing is purged, so pages cached before the switch live on", False),
+    }
+
+
 def test_a_staging_that_died_is_finished_and_not_doubled(site: Site) -> None:
     drafts = len(site.edge.must("GET", f"/service/{site.ids['docs']}/version"))
     site.edge.fault("answer", status=500, method="PUT", path=".*/backend/app1", times=3)

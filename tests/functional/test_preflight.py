@@ -92,6 +92,16 @@ SQL: list[tuple[str, str, str, str, str, bool]] = [
      "new-relay", "binlog_row_image is MINIMAL", False),
     ("old-db1", "INSTALL SONAME 'ha_archive'", "UNINSTALL SONAME 'ha_archive'",
      "new-db1", "it has not what old-db1 has: ARCHIVE (STORAGE ENGINE)", False),
+    # Each by the identity of both ends of its hop, not by an address alone.
+    ("relay", "SET GLOBAL server_id=77", "SET GLOBAL server_id=20",
+     "new-db1", "it reads from server_id 20, but new-relay is 77", True),
+    ("relay", "SET GLOBAL server_id=22", "SET GLOBAL server_id=20",
+     "new-db2", "server_id 22 is also that of new-relay", True),
+    ("new-db2", "STOP SLAVE; CHANGE MASTER TO MASTER_HOST='127.0.0.9'; START SLAVE SQL_THREAD",
+     "STOP SLAVE; CHANGE MASTER TO MASTER_HOST='127.0.0.20'; START SLAVE",
+     "new-db2", "which migrate:databases does not name", True),
+    ("old-db1", "CHANGE MASTER TO MASTER_HOST='127.0.0.9'", "RESET SLAVE ALL",
+     "old-db1", "the primary itself follows 127.0.0.9", True),
     # The site would move to where its application cannot log in.
     ("new-db1", "SET sql_log_bin=0; RENAME USER app@'%' TO gone@'%'",
      "SET sql_log_bin=0; RENAME USER gone@'%' TO app@'%'",

@@ -50,12 +50,23 @@ NOISE = (
 # What must be left: nothing that was made for the move, nothing of the old side, and everything of strangers.
 LEFT = {
     "old cloud, servers": [f"db1 ({STRANGER}) ACTIVE"],
-    "new cloud, servers": ["app1 ACTIVE", "db1 ACTIVE", "db2 ACTIVE", f"relay ({STRANGER}) ACTIVE"],
-    "new cloud, ports": ["app1", "db1", "db2"],
+    "new cloud, servers": [
+        *(f"{node} ACTIVE" for node in ("app1", "db1", "db2", "memcache1")),
+        f"relay ({STRANGER}) ACTIVE",
+    ],
+    "new cloud, ports": ["app1", "db1", "db2", "memcache1"],
+    "new cloud, volumes": ["db2-backup in-use"],
     "new cloud, security groups": ["default", f"move ({STRANGER})", "site"],
     "new cloud, key pairs": [],
     "CDN, services": ["docs", f"docs-copy-2 ({STRANGER})"],
-    "Salt master, minions": ["deployment", "edge", "new-app1", "new-db1", "new-db2"],
+    "Salt master, minions": [
+        "deployment",
+        "edge",
+        "new-app1",
+        "new-db1",
+        "new-db2",
+        "new-memcache1",
+    ],
     "new-db1, replicas": ["new-db2"],
     "new-app1, ssh keys": [STRANGER],
 }
@@ -146,7 +157,7 @@ class Story:
         for side in ("old", "new"):
             self.site[f"{side}-app1"].write(CRON, "7 * * * * www-data /usr/bin/true\n")
         self.pillar()
-        say("the new side is four servers that nobody made yet; migrate.prepare")
+        say("the new side is five servers that nobody made yet; migrate.prepare")
         run, seconds = self.run("prepare")
         say(f"{len(run['servers'])} servers, and copies that follow the old side: {seconds:.0f} s")
         plane = self.rented.cloud.plane

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 UV=0.13.9
 PACKAGES=(
     mariadb-server mariadb-backup socat b3sum attr systemd-container dbus
-    varnish tcc nginx-light php-fpm php-mysql php-apcu mediawiki
+    varnish tcc nginx-light php-fpm php-mysql php-apcu mediawiki memcached
     iproute2 iptables nftables rsync openssl
     python3 python3-dev python3-venv gcc libc6-dev
 )

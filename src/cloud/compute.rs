@@ -77,6 +77,8 @@ pub struct KeyPair {
 pub struct ServerGroup {
     pub id: String,
     pub name: String,
+    /// The ids of servers.
+    pub members: Vec<String>,
 }
 
 /// One limit; nothing where there is none.
@@ -130,7 +132,12 @@ impl Cloud {
 
     pub(super) async fn read_server_groups(&self) -> Answer<Vec<ServerGroup>> {
         let found = self.list(COMPUTE, &["os-server-groups"], "server_groups", &[]).await?;
-        Ok(found.iter().map(|group| ServerGroup { id: text(group, "id"), name: text(group, "name") }).collect())
+        let members = |group: &Value| -> Vec<String> {
+            group["members"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let read =
+            |group: &Value| ServerGroup { id: text(group, "id"), name: text(group, "name"), members: members(group) };
+        Ok(found.iter().map(read).collect())
     }
 
     /// Reads the limits of the project.

@@ -337,9 +337,14 @@ def test_a_full_network_is_said_and_an_address_that_others_have_is_named_at_its_
         new.call("DELETE", "network", f"/networks/{full}")
 
 
-def test_what_cannot_even_be_planned_is_said_and_nothing_is_made(site: Site) -> None:
+def test_the_command_itself_refuses_with_all_that_it_found_and_makes_nothing(site: Site) -> None:
     no_image(site)
-    assert site.apply().problem["kind"] == "settings"
+    no_key(site)
+    refused = site.apply()
+    assert refused.problem["kind"] == "refused"
+    assert "2 findings to mend" in refused.problem["message"]
+    assert "its image is" in refused.problem["message"]
+    assert "there is no key pair" in refused.problem["message"]
     assert site.cloud.plane.writes() == []
 
 
@@ -497,20 +502,71 @@ def test_a_server_that_is_there_is_never_changed_and_how_it_differs_is_said(site
     body = {"port": {"security_groups": [groups["web"]]}}
     new.call("PUT", "network", f"/ports/{port}", body)
     site.cloud.plane.forget()
-    more = {"vcpus": 8, "ram": 16384, "disk": 160, "image": "debian-13"}
+    more = {
+        "vcpus": 8,
+        "ram": 16384,
+        "disk": 160,
+        "image": "debian-13",
+        "key_pair": "ops",
+        "availability_zone": "far",
+    }
+    site.prepare["apart"] = {"pair": ["db1", "db2"]}
     site.prepare["servers"]["db1"] |= more
     # The port is no server: a run gives it the groups of the pillar.
-    assert [change["step"] for change in site.plan().answer["changes"]] == ["port.db1"]
+    changes = [change["step"] for change in site.plan().answer["changes"]]
+    assert sorted(changes) == ["apart.pair", "port.db1"]
     try:
         told = direct.run(site.pillar, "cloud.check").answer["findings"]
         assert site.cloud.plane.writes() == []
     finally:
         site.cloud.admin.call("DELETE", "image", f"/images/{image}")
-    assert {(f["topic"], f["subject"], f["blocking"]) for f in told} == {("fleet", "db1", False)}
-    flavor, kind, port = (f["found"] for f in told)
+    assert {(f["topic"], f["subject"]) for f in told} == {("fleet", "db1"), ("fleet", "db2")}
+    zone, flavor, kind, key, other, port, *apart = (f["found"] for f in told)
+    assert [f["found"] for f in told if f["blocking"]] == [zone]
     assert "lightspeed" in flavor and "warp" in flavor
     assert f"the image debian-12 ({site.cloud.image}), and would get debian-13 ({image})" in kind
+    assert key == "its server is there with the key pair none, and would get ops today"
+    assert zone == "there is no availability zone far; open are nova"
+    assert other == "its server is there with the availability zone nova, and would get far today"
     assert port == "its port has the security groups web, and shall have db"
+    words = "its server is there, and not kept apart in pair: it may share a host with another"
+    assert apart == [words, words]
+
+
+def test_a_flavor_has_what_is_asked_for_beside_its_size(site: Site) -> None:
+    db1 = site.prepare["servers"]["db1"]
+    ident = site.cloud.add_flavor("pinned", 4, 8192, 80, {"hw:cpu_policy": "dedicated"})
+    try:
+        db1["extra_specs"] = {"hw:cpu_policy": "shared"}
+        refused = site.apply()
+        db1["extra_specs"] = {"hw:cpu_policy": "dedicated"}
+        made = {change["step"]: change["new"] for change in site.plan().answer["changes"]}
+        assert made["server.db1"]["flavor"] == "pinned"
+        assert site.apply().verdict == "done"
+        server = next(one for one in site.cloud.new.servers() if one["name"] == "db1")
+        assert server["flavor"]["extra_specs"] == db1["extra_specs"]
+    finally:
+        site.cloud.admin.call("DELETE", "compute", f"/flavors/{ident}")
+        del site.cloud.flavors["pinned"]
+    assert refused.problem["kind"] == "refused"
+    assert "db1: no flavor has 4 vCPU, 8192 MiB and 80 GiB" in refused.problem["message"]
+    assert "pinned: its hw:cpu_policy is dedicated, not shared" in refused.problem["message"]
+
+
+def test_a_smaller_flavor_is_taken_only_where_that_is_allowed_and_it_is_said(site: Site) -> None:
+    site.prepare["servers"]["db1"] |= {"ram": 9000, "disk": 85, "vcpus": 4}
+    site.prepare["allow_smaller"] = 10
+    planned = site.plan()
+    made = {change["step"]: change["new"] for change in planned.answer["changes"]}
+    assert made["server.db1"]["flavor"] == "lightspeed"
+    (told,) = [f for f in planned.answer["findings"] if f["subject"] == "db1"]
+    assert (
+        "the nearest: lightspeed (RAM (MiB) 8192 for 9000 (LESS), disk (GiB) 80 for 85 (LESS)"
+        in told["found"]
+    )
+    site.prepare["allow_smaller"] = 5
+    made = {change["step"]: change["new"] for change in site.plan().answer["changes"]}
+    assert made["server.db1"]["flavor"] == "warp"
 
 
 def test_a_server_of_somebody_else_with_the_same_name_is_left_alone(site: Site) -> None:

@@ -21,7 +21,8 @@ OPTIONS = {
 PREPARE = {
     "databases": {"options": OPTIONS},
     "deployment": {"old": "app1", "new": "app1", "paths": ["/srv/code"], "exclude": []},
-    "highstate": {"old": ["app1"], "new": ["app1"]},
+    "highstate": {"old": ["app1", "memcache1"], "new": ["app1", "memcache1"]},
+    "backup": {"node": "db2", "folder": "/srv/backup/migrate"},
 }
 
 
@@ -34,6 +35,9 @@ def empty(site: Site) -> None:
         host.run(["rm", "-f", "/etc/mysql/mariadb.conf.d/70-site.cnf", database.ROLE_FILE])
         host.run(["mariadb-install-db", "--user=mysql", "--skip-test-db"])
         host.run(["systemctl", "start", "mariadb.service"])
+    # What the site's own states bring is not there yet either.
+    site["new-memcache1"].run(["systemctl", "disable", "--now", "memcached.service"])
+    site["new-memcache1"].run(["rm", "/etc/memcached.conf"])
     site["old-app1"].write("/srv/code/deep/down", "here\n")
     site["old-app1"].run(["ln", "-sfn", "/srv/code/deep", "/srv/code/link"])
 

@@ -18,10 +18,10 @@ from tests.lab.cloud.furnished import Furnished
 from tests.lab.cloud.plane import Plane
 from tests.lab.edge.standin import Edge
 from tests.lab.hosts import Host, HostError
-from tests.lab.site import ADDRESSES, Site
+from tests.lab.site import ADDRESSES, NODES, Site
 
-OLD = ("db1", "db2", "app1")
-NEW = ("relay", "db1", "db2", "app1")
+OLD = NODES
+NEW = ("relay", *NODES)
 # How strangers' things are marked, for the judge.
 STRANGER = "somebody else's"
 _SIZE = {"vcpus": 1, "ram": 1024, "disk": 10}
@@ -63,8 +63,20 @@ class Rented:
             "network": "new-net",
             "image": "debian-12",
             "masters": [minions.MASTER],
-            "servers": {node: move if node == "relay" else site for node in NEW},
-            "security_groups": {"site": {}, "move": {}},
+            "servers": {
+                **{node: move if node == "relay" else site for node in NEW},
+                "db2": site | {"volumes": {"backup": {"gigabytes": 1}}},
+            },
+            "security_groups": {
+                "site": {
+                    "rules": [
+                        {"protocol": "tcp", "from": "10.80.0.0/24"},
+                        {"protocol": "tcp", "ports": 3306, "from": "move"},
+                    ]
+                },
+                "move": {"rules": [{"protocol": "tcp", "ports": 3306, "from": "site"}]},
+            },
+            "apart": {"databases": ["db1", "db2"]},
             "key_pairs": {"move": KEY + " the move"},
             "deadlines": {"server": 60_000, "host": 60_000, "tick": 200},
         }
@@ -167,6 +179,7 @@ class Rented:
             "new cloud, security groups": sorted(
                 _named(group["name"], group["description"]) for group in groups["security_groups"]
             ),
+            "new cloud, volumes": sorted(f"{one['name']} {one['status']}" for one in new.volumes()),
             "new cloud, key pairs": sorted(pair["keypair"]["name"] for pair in pairs),
             "CDN, services": sorted(_named(one["name"], one["comment"]) for one in services),
         }

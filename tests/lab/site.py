@@ -27,13 +27,17 @@ ADDRESSES = {
     "old-db1": ["10.70.0.11"],
     "old-db2": ["10.70.0.12"],
     "old-app1": ["10.70.0.21"],
+    "old-memcache1": ["10.70.0.31"],
     "deployment": ["10.80.0.5"],
     "relay": ["10.80.0.10"],
     "new-db1": ["10.80.0.11"],
     "new-db2": ["10.80.0.12"],
     "new-app1": ["10.80.0.21"],
+    "new-memcache1": ["10.80.0.31"],
     "edge": ["10.90.0.2", "10.90.0.11", "10.90.0.12"],
 }
+# Those of either side.
+NODES = ("db1", "db2", "app1", "memcache1")
 # The points of presence are addresses of the host `edge`; its first address is the control API's.
 POPS = {"pop1": "10.90.0.11", "pop2": "10.90.0.12"}
 NOTICE = "Migration in progress. Your page is safe; saving works again in a moment."
@@ -78,6 +82,8 @@ class Site:
         if name in database.SERVER_IDS:
             host.units.append("mariadb.service")
             host.binds[str(host.folder / "mysql")] = ("/var/lib/mysql", True)
+        elif name.endswith("-memcache1"):
+            host.units.append("memcached.service")
         elif name.endswith("-app1"):
             host.units += ["nginx.service", wiki.fpm_unit()]
         return host
@@ -184,7 +190,10 @@ class Site:
         if host.name in database.SERVER_IDS:
             database.seed(host, wiki.TEMPLATE, in_memory=self.in_memory)
         if host.name.endswith("-app1"):
-            wiki.install(host, self[f"{host.name[:3]}-db1"].address)
+            side = host.name[:3]
+            wiki.install(host, self[f"{side}-db1"].address, self[f"{side}-memcache1"].address)
+        if host.name.endswith("-memcache1"):
+            wiki.install_cache(host)
         for unit in host.units:
             host.enable(unit)
 
@@ -201,11 +210,8 @@ class Site:
 
         return {
             "nodes": {
-                "old": {name: node(f"old-{name}") for name in ("db1", "db2", "app1")},
-                "new": {
-                    "relay": node("relay"),
-                    **{name: node(f"new-{name}") for name in ("db1", "db2", "app1")},
-                },
+                "old": {name: node(f"old-{name}") for name in NODES},
+                "new": {"relay": node("relay"), **{name: node(f"new-{name}") for name in NODES}},
             },
             "databases": {
                 "old": {"primary": "db1", "replicas": ["db2"]},

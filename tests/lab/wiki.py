@@ -20,6 +20,7 @@ from tests.lab.network import Network
 
 PUBLIC_NAME = "docs.example.org"
 DBHOST_FILE = "/etc/mediawiki/dbhost"
+CACHEHOST_FILE = "/etc/mediawiki/cachehost"
 READONLY_FILE = "/etc/mediawiki/readonly"
 TEMPLATE = LAB / "template"
 PAGES = ["Main Page", *(f"Guide {number}" for number in range(1, 9))]
@@ -70,11 +71,12 @@ $wgDBuser = 'wiki';
 $wgDBpassword = '%(password)s';
 $wgDBTableOptions = 'ENGINE=InnoDB, DEFAULT CHARSET=binary';
 $wgReadOnlyFile = '%(readonly)s';
-// No cache that outlives a request: MediaWiki would remember for 5 s that a server was read-only.
+// Rendered pages and sessions alone outlive a request: MediaWiki would remember for 5 s that a server was read-only.
 $wgMainCacheType = CACHE_NONE;
 $wgMessageCacheType = CACHE_NONE;
-$wgParserCacheType = CACHE_NONE;
-$wgSessionCacheType = CACHE_DB;
+$wgMemCachedServers = [ trim( file_get_contents( '%(cachehost)s' ) ) . ':11211' ];
+$wgParserCacheType = CACHE_MEMCACHED;
+$wgSessionCacheType = CACHE_MEMCACHED;
 $wgCacheDirectory = '/var/lib/mediawiki/cache';
 $wgLocalisationCacheConf['store'] = 'files';
 $wgLocalisationCacheConf['manualRecache'] = true;
@@ -96,16 +98,21 @@ $wgDefaultSkin = 'vector';
 """
 
 
+# As states/memcache.sls has it.
+CACHE_SETTINGS = "-d\n-m 64\n-p 11211\n-u memcache\n-l 0.0.0.0\n"
+
+
 def fpm_unit() -> str:
     return sorted(Path("/lib/systemd/system").glob("php*-fpm.service"))[-1].name
 
 
-def configure(host: Host, dbhost: str, settings: str) -> None:
-    """Put the application on a host's disk, beside the given database."""
+def configure(host: Host, dbhost: str, cachehost: str, settings: str) -> None:
+    """Put the application on a host's disk, beside the given database and cache."""
     version = fpm_unit().removeprefix("php").removesuffix("-fpm.service")
     host.write("/etc/nginx/sites-enabled/default", _NGINX)
     host.write(f"/etc/php/{version}/fpm/pool.d/www.conf", _POOL)
     host.write(DBHOST_FILE, dbhost + "\n")
+    host.write(CACHEHOST_FILE, cachehost + "\n")
     host.write("/etc/mediawiki/LocalSettings.php", settings, 0o640, "www-data")
 
 
@@ -166,13 +173,14 @@ def _install(host: Host, secrets: dict[str, str]) -> None:
     values = {
         "public": PUBLIC_NAME,
         "dbhost": DBHOST_FILE,
+        "cachehost": CACHEHOST_FILE,
         "readonly": READONLY_FILE,
         "password": secrets["wiki"],
         "key": random.token_hex(32),
         "upgrade": random.token_hex(8),
     }
     settings = _SETTINGS % values
-    configure(host, "127.0.0.1", settings)
+    configure(host, "127.0.0.1", "127.0.0.1", settings)
     (TEMPLATE / "LocalSettings.php").write_text(settings)
     for page in PAGES:
         text = f"This is {page}; {READER_MARK}.\n\n" + "Some text to read. " * 60
@@ -194,10 +202,15 @@ def _install(host: Host, secrets: dict[str, str]) -> None:
     host.run("systemctl stop mariadb")
 
 
-def install(host: Host, dbhost: str) -> None:
+def install_cache(host: Host) -> None:
+    """Have a host's memcached listen to the site, as the site's own state has it."""
+    host.write("/etc/memcached.conf", CACHE_SETTINGS)
+
+
+def install(host: Host, dbhost: str, cachehost: str) -> None:
     """Copy the template's application to a host that is off."""
     template = TEMPLATE / "LocalSettings.php"
-    configure(host, dbhost, template.read_text())
+    configure(host, dbhost, cachehost, template.read_text())
     # MediaWiki tells browsers of it: no page was changed after this file was, and that is one time on both sides.
     when = template.stat().st_mtime
     os.utime(host.root / "etc/mediawiki/LocalSettings.php", (when, when))

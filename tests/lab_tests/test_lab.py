@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -15,7 +16,7 @@ from tests.lab.icmp import round_trips
 from tests.lab.people import People, ask
 from tests.lab.site import NOTICE, Site
 from tests.lab.verdict import judge
-from tests.lab.wiki import READONLY_FILE
+from tests.lab.wiki import PAGES, READONLY_FILE
 
 pytestmark = pytest.mark.lab
 
@@ -95,6 +96,23 @@ def test_an_edit_on_the_old_side_arrives_on_the_new(site: Site) -> None:
     new = site["new-app1"].address
     took = until(lambda: b"unmistakable words" in ask(new, path)[1], True)
     print(f"the edit was readable on the new side after {took * 1000:.0f} ms")
+
+
+def test_each_side_keeps_its_rendered_pages_in_its_own_cache(site: Site) -> None:
+    def kept(side: str) -> int:
+        with socket.create_connection((site[f"{side}-memcache1"].address, 11211), 5) as asked:
+            asked.sendall(b"stats\r\nquit\r\n")
+            said = b"".join(iter(lambda: asked.recv(65536), b"")).decode()
+        return int(said.split("STAT total_items ")[1].split()[0])
+
+    for side, other in (("old", "new"), ("new", "old")):
+        before = kept(side), kept(other)
+        assert (
+            ask(site[f"{side}-app1"].address, f"/index.php?title={PAGES[-1]}".replace(" ", "_"))[0]
+            == 200
+        )
+        assert kept(side) > before[0]
+        assert kept(other) == before[1]
 
 
 def test_the_read_only_file_shows_the_notice(site: Site) -> None:

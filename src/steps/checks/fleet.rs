@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// Flavors, images, zones, and the limits of the project.
 pub struct FleetFits(pub Rc<Project>);
 
+/// How a server becomes what it is not.
+const ANEW: &str = "delete it to have it made anew, if that matters; a server that is there is never changed";
+
 /// What the servers that are not there yet will take.
 #[derive(Default)]
 struct Sum {
@@ -150,11 +153,20 @@ impl FleetFits {
                 "its server is there with the image {name} ({id}), and would get {} ({}) today",
                 image.name, image.id
             );
-            notes.warn(
-                node,
-                found,
-                "delete it to have it made anew, if that matters; a server that is there is never changed",
-            );
+            notes.warn(node, found, ANEW);
+        }
+        let zone = wanted.availability_zone.as_ref();
+        for (what, has, shall) in [
+            ("key pair", server.key_pair.as_ref(), wanted.key_pair.as_ref()),
+            // Where none is asked for the cloud chose one.
+            ("availability zone", zone.and(server.availability_zone.as_ref()), zone),
+        ] {
+            if has != shall {
+                let named = |name: Option<&String>| name.cloned().unwrap_or_else(|| "none".into());
+                let found =
+                    format!("its server is there with the {what} {}, and would get {} today", named(has), named(shall));
+                notes.warn(node, found, ANEW);
+            }
         }
         let port = PortMade { project: project.clone(), node: node.to_owned() };
         let (has, shall) = (port.observe().await?.fact, port.want(&Earlier::default()).await?);
@@ -174,9 +186,32 @@ impl FleetFits {
         Ok(())
     }
 
+    /// Names servers that are there, and were not made in the group that keeps them apart.
+    async fn beside_one_another(&self, notes: &mut Notes, servers: &[Server]) -> Result<()> {
+        let project = &self.0;
+        let there: Vec<(&String, &String, &str)> = (project.prepare.apart.iter())
+            .flat_map(|(name, nodes)| nodes.iter().map(move |node| (name, node)))
+            .filter_map(|(name, node)| Some((name, node, project.ours(node, servers).first()?.id.as_str())))
+            .collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let groups = project.cloud.server_groups().await?;
+        for (name, node, id) in there {
+            let group = groups.iter().find(|group| group.name == project.mark(name).name());
+            if !group.is_some_and(|group| group.members.iter().any(|member| member == id)) {
+                let found =
+                    format!("its server is there, and not kept apart in {name}: it may share a host with another");
+                notes.warn(node, found, ANEW);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at the groups of servers that are kept apart, and at how many each may hold.
     async fn apart(&self, notes: &mut Notes, servers: &[Server]) -> Result<()> {
         let project = &self.0;
+        self.beside_one_another(notes, servers).await?;
         let misses = |nodes: &Vec<String>| nodes.iter().any(|node| project.ours(node, servers).is_empty());
         let growing: Vec<(&String, u64)> = project
             .prepare

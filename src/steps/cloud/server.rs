@@ -171,6 +171,9 @@ impl ServerMade {
     }
 }
 
+/// Stands where the cloud has nothing that fits.
+const NOTHING: &str = "none that fits";
+
 impl Step for ServerMade {
     type Fact = Option<Machine>;
     type Evidence = ServerUp;
@@ -190,16 +193,16 @@ impl Step for ServerMade {
             return Ok(Some(Machine { status: Status::Active, ..self.machine(server).await? }));
         }
         let wanted = &project.prepare.servers[&self.node];
-        let image = project.image(&self.node, wanted).await?;
-        let found = project.flavor(wanted, Some(&image)).await?;
-        let Some(chosen) = found.chosen() else {
-            let problem = format!("no flavor for {}: {}", self.node, found.misses());
-            return Err(Error::remote(&project.cloud.name, problem));
+        // What is not there is a finding of the fleet's check, beside all others, and nothing is made.
+        let image = match project.image(&self.node, wanted).await {
+            Err(Error::Settings { .. }) => None,
+            found => Some(found?),
         };
+        let found = project.flavor(wanted, image.as_ref()).await?;
         Ok(Some(Machine {
             address: project.nodes.get(&self.node).map(|node| node.private),
-            flavor: chosen.flavor.clone(),
-            image: image.name,
+            flavor: found.chosen().map_or_else(|| NOTHING.to_owned(), |chosen| chosen.flavor.clone()),
+            image: image.map_or_else(|| NOTHING.to_owned(), |image| image.name),
             key_pair: wanted.key_pair.clone(),
             status: Status::Active,
         }))

@@ -4,3 +4,5 @@ base:
     - database
   '*-app*':
     - wiki
+  '*-memcache*':
+    - memcache

@@ -96,8 +96,13 @@ fn attached(server: &Server, volumes: &[Volume]) -> Vec<Attached> {
         .collect()
 }
 
-/// Reads what minions say of themselves as a source, by the node whose minion each is.
-pub fn of_grains(grains: &BTreeMap<String, Value>, node_of_minion: &BTreeMap<String, String>) -> Source {
+/// Reads what minions say of themselves as a source, by the node whose minion each is; `disks` has the bytes of each one's
+/// root file system, which are at most those of its disk.
+pub fn of_grains(
+    grains: &BTreeMap<String, Value>,
+    disks: &BTreeMap<String, u64>,
+    node_of_minion: &BTreeMap<String, String>,
+) -> Source {
     grains
         .iter()
         .map(|(minion, grains)| {
@@ -114,6 +119,7 @@ pub fn of_grains(grains: &BTreeMap<String, Value>, node_of_minion: &BTreeMap<Str
                 minion: Some(minion.clone()),
                 vcpus: number("num_cpus").and_then(|count| u32::try_from(count).ok()),
                 ram: number("mem_total"),
+                disk: disks.get(minion).map(|bytes| bytes.div_ceil(1 << 30)),
                 ..Known::default()
             };
             (node_of_minion.get(minion).cloned().unwrap_or_else(|| node_of(minion)), known)
@@ -155,7 +161,12 @@ pub fn merged(sources: &[(&str, Source)], leave: &[String]) -> Inventory {
                 |known| known.ram,
                 |one, other| one.abs_diff(*other) * 100 <= (*one).max(*other) * 8,
             ),
-            disk: field.first("disk (GiB)", |known| known.disk, |one, other| one == other),
+            // And a root file system is not all of its disk.
+            disk: field.first(
+                "disk (GiB)",
+                |known| known.disk,
+                |one, other| one.abs_diff(*other) * 100 <= (*one).max(*other) * 10,
+            ),
             image: field.first("image", |known| known.image.clone(), |_, _| true),
             key_pair: field.first("key pair", |known| known.key_pair.clone(), |one, other| one == other),
             availability_zone: field.first("zone", |known| known.availability_zone.clone(), |_, _| true),
@@ -291,6 +302,19 @@ mod tests {
 
     fn source(nodes: &[(&str, Known)]) -> Source {
         nodes.iter().map(|(name, known)| ((*name).to_owned(), known.clone())).collect()
+    }
+
+    #[test]
+    fn a_minion_tells_its_size_and_the_cloud_s_word_for_its_disk_is_no_other() {
+        let told = json!({"num_cpus": 4, "mem_total": 7962, "ipv4": ["127.0.0.1", "10.70.0.11"]});
+        let grains = BTreeMap::from([("db1.example.org".to_owned(), told)]);
+        let disks = BTreeMap::from([("db1.example.org".to_owned(), 84_413_539_942)]);
+        let minions = of_grains(&grains, &disks, &BTreeMap::new());
+        assert_eq!(minions["db1"].disk, Some(79));
+        let api = source(&[("db1", Known { disk: Some(80), ..known("10.70.0.11", 4, 8192) })]);
+        let found = merged(&[("the API", api), ("the minions", minions.clone())], &[]);
+        assert_eq!((found.nodes["db1"].disk, found.disagreements), (Some(80), vec![]));
+        assert_eq!(merged(&[("the minions", minions)], &[]).nodes["db1"].disk, Some(79));
     }
 
     #[test]

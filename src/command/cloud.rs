@@ -9,11 +9,12 @@ use crate::event::Finding;
 use crate::outside::{Call, Outside};
 use crate::phases;
 use crate::settings::{Access, Clouds, Settings, Side};
-use crate::steps::checks::{CloudReached, FleetFits, KeysFree, NetworkReady, Topic, reached};
+use crate::steps::checks::{CloudReached, FleetFits, KeysFree, NetworkReady, Topic, file_system, reached};
 use crate::steps::cloud::{Machine, ServerUp};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::rc::Rc;
 
 /// Runs a command about the clouds; nothing where it is none.
@@ -91,17 +92,27 @@ async fn inventory(pillar: &Value, arguments: &Value, outside: &Outside) -> Resu
         old.iter().filter_map(|(name, known)| Some((known.minion.clone()?, name.clone()))).collect();
     if !minions.is_empty() && arguments.get("grains").and_then(Value::as_bool).unwrap_or(true) {
         let hosts: Vec<String> = minions.keys().cloned().collect();
-        let said = outside.call_some(&hosts, vec![Call::new("grains.items", json!({}))], 15).await;
+        // No grain tells how large its root disk is.
+        let calls = vec![Call::new("grains.items", json!({})), Call::new("disk.usage", json!({}))];
+        let said = outside.call_some(&hosts, calls, 15).await;
         match said {
             Ok(said) => {
-                let grains: BTreeMap<String, Value> =
-                    said.into_iter().filter_map(|(host, said)| Some((host, said.into_iter().next()?.ok()?))).collect();
+                let (mut grains, mut disks) = (BTreeMap::new(), BTreeMap::new());
+                for (host, said) in said {
+                    let mut said = said.into_iter();
+                    if let Some(Ok(told)) = said.next() {
+                        grains.insert(host.clone(), told);
+                    }
+                    if let Some(Ok(usage)) = said.next() {
+                        disks.extend(file_system(&usage, Path::new("/")).map(|root| (host, root.whole)));
+                    }
+                }
                 let silent: Vec<&str> =
                     hosts.iter().filter(|host| !grains.contains_key(*host)).map(String::as_str).collect();
                 if !silent.is_empty() {
                     problems.push(format!("these minions did not answer: {}", silent.join(", ")));
                 }
-                sources.push(("the minions", inventory::of_grains(&grains, &minions)));
+                sources.push(("the minions", inventory::of_grains(&grains, &disks, &minions)));
             }
             Err(error) => problems.push(error.to_string()),
         }

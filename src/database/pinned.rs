@@ -17,6 +17,8 @@ const LOCK: &str = "saltext_migrate.checksum";
 /// That of the one by which the second connection shows that it waits.
 const WAITING: &str = "saltext_migrate.checksum.waiting";
 
+/// How long whoever met a commit lets be.
+const AGAIN: Duration = Duration::from_millis(2);
 /// Milliseconds for one statement that reads a snapshot.
 const READING: u64 = 3_600_000;
 
@@ -48,8 +50,14 @@ impl Server {
     /// [`Error::Remote`] where the replica does not follow; [`Error::Deadline`] where it does not get there in time, or
     /// where nobody tells positions and the writes leave no gap. The channel runs in each case.
     pub async fn pin(&self, _permit: &Permit, replica: &Server) -> Result<Pinned> {
-        let runs =
-            replica.status().await?.channel.is_some_and(|channel| channel.receiving == "Yes" && channel.applying);
+        let (ours, theirs) = (self.status().await?, replica.status().await?);
+        for (server, mode) in [(self, &ours.own.gtid_mode), (replica, &theirs.own.gtid_mode)] {
+            if let Some(mode) = mode.as_ref().filter(|mode| *mode != "ON") {
+                let problem = format!("gtid_mode is {mode}, and then nobody knows what a snapshot shows");
+                return Err(Error::remote(&server.name, problem));
+            }
+        }
+        let runs = theirs.channel.is_some_and(|channel| channel.receiving == "Yes" && channel.applying);
         if !runs {
             return Err(Error::remote(&replica.name, "its replication does not run, so nothing was stopped"));
         }
@@ -58,7 +66,11 @@ impl Server {
             Pinned { position: String::new(), source: self.patient_session(), replica: replica.patient_session() };
         match self.dialect().await?.pinning() {
             Pinning::Told { snapshot } => self.stopping(replica, pinned, snapshot, limit).await,
-            Pinning::Between { snapshot, same } => self.between(replica, pinned, (snapshot, same), limit).await,
+            Pinning::Between { snapshot, same } => {
+                let uuid = ours.own.uuid.unwrap_or_default();
+                let same = |here: &str, there: &str| same(here, there, &uuid);
+                self.between(replica, pinned, snapshot, same, limit).await
+            }
         }
     }
 
@@ -68,7 +80,8 @@ impl Server {
         &self,
         replica: &Server,
         mut pinned: Pinned,
-        (snapshot, same): (&str, Same),
+        snapshot: &str,
+        same: impl Fn(&str, &str) -> Result<bool>,
         limit: u64,
     ) -> Result<Pinned> {
         let until = Instant::now() + Duration::from_millis(limit);
@@ -84,10 +97,12 @@ impl Server {
             }
             let here = pinned.source.row(snapshot).await?;
             if !self.flag(&here, "quiet")? {
+                // Each look holds what commits wait for.
+                tokio::time::sleep(AGAIN).await;
                 continue;
             }
             let position = self.field(&here, "position")?.to_owned();
-            let wait = dialect.wait(&position, u64::try_from(left.as_millis()).unwrap_or(limit));
+            let wait = dialect.wait(&position, u64::try_from(left.as_millis()).unwrap_or(limit).max(1));
             let there = pinned.replica.row(&format!("{wait}; {snapshot}")).await?;
             if self.flag(&there, "quiet")? && same(&position, self.field(&there, "position")?)? {
                 pinned.position = position;
@@ -149,8 +164,9 @@ impl Server {
     }
 }
 
-/// Tells whether a replica at the second position has seen of the source what the first one says, and no more.
-pub type Same = fn(&str, &str) -> Result<bool>;
+/// Tells whether a replica at the second position has seen of the source what the first one says, and no more; the third is
+/// the source's UUID.
+pub type Same = fn(&str, &str, &str) -> Result<bool>;
 
 /// How a server is pinned.
 pub enum Pinning {

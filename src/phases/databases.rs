@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::outside::Outside;
 use crate::settings::{Family, NewBackup, Seeding, Settings, Side};
 use crate::site::{HostFile, States, Worker};
-use crate::steps::checks::{Check, Copyable};
+use crate::steps::checks::{Check, Configuration, Copyable, Later};
 use crate::steps::{
     Applied, AtRestart, CaughtUp, DataProved, HostAnswers, Joined, MARK, Once, Patient, Restored, Seeded, Told,
 };
@@ -49,7 +49,7 @@ pub fn add(
         return Ok(Vec::new());
     };
     builder.check(servers, &from);
-    builder.way_back(&servers.primary(Side::Old));
+    builder.way_back(servers);
     let sends = builder.sender(&from);
     let mut caught_up: Vec<String> = Vec::new();
     let mut first: Option<Rc<Server>> = None;
@@ -111,8 +111,13 @@ impl Builder<'_> {
         self.graph.add("check.seeding", Role::Check, Check(copyable)).serves(seeds);
     }
 
-    /// What the old primary lacks for the way back is found now, and stands ready for a restart.
-    fn way_back(&mut self, primary: &Rc<Server>) {
+    /// What the old side lacks for the flip and the way back is found now, while there is time for a restart; what the
+    /// primary's next one can bring stands ready for it.
+    fn way_back(&mut self, servers: &Servers) {
+        let primary = &servers.primary(Side::Old);
+        let old = servers.all().iter().filter(|server| server.side == Side::Old).cloned().collect();
+        let lacks = Later(Configuration { servers: old, primaries: vec![primary.clone()] });
+        self.graph.add("check.configuration", Role::Check, Check(lacks));
         let host = self.host(primary);
         if host.is_empty() {
             return;

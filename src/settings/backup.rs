@@ -70,7 +70,7 @@ const MARIADB: &str = "rm -rf \"$FOLDER/new\" && nice -n 10 mariadb-backup --def
 
 /// And of a MySQL, which copies itself.
 const MYSQL: &str = "install -d -m 0700 -o \"$OWNER\" \"$COPY\" && mysql --defaults-file=\"$DEFAULTS_FILE\" --user=root \
-     --socket=\"$SOCKET\" -e \"CLONE LOCAL DATA DIRECTORY = '$COPY/data'\" && rm -rf \"$FOLDER/base\" && \
+     --protocol=socket --socket=\"$SOCKET\" -e \"CLONE LOCAL DATA DIRECTORY = '$COPY/data'\" && rm -rf \"$FOLDER/base\" && \
      mv \"$COPY/data\" \"$FOLDER/base\"";
 
 fn restore() -> String {

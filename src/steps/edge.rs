@@ -407,8 +407,15 @@ impl Step for Activated {
             }
             to.clone()
         } else {
-            switch.expect(&[version], version).await?;
-            switch.active().await?.backends
+            let active = switch.active().await?;
+            if !forward && active.number == versions.staged {
+                // No drift: whoever goes back tries again until it is so.
+                let late =
+                    format!("version {} is active again: a request of a run that died came late", versions.staged);
+                return Err(Error::remote(&format!("edge service {}", switch.name), late));
+            }
+            switch.is_of(active.number, &[version], version)?;
+            active.backends
         };
         Ok(Seen { fact, evidence: Activation { version, seen_at: event::now(), warning } })
     }

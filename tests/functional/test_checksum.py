@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -218,33 +218,35 @@ def test_a_replica_that_falls_behind_is_waited_for(filled: Chain) -> None:
     )
     filled.settle()
     half = filled.state / "migrate" / "proofs" / "checksum-half.old-db1.new-db1.json"
-    only = {"tables": ["site.much"]}
-    command = direct.Command(filled.pillar(), "database.checksum", **PAIR, **only)
+    command = direct.Command(filled.pillar(), "database.checksum", **PAIR, tables=["site.much"])
+    waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'"
 
-    def progress(but: str = "") -> str:
-        until = time.monotonic() + 20
-        while not (half.exists() and (read := half.read_text()) != but):
+    def until(seen: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 20
+        while not seen():
             assert command.process.poll() is None, command.wait()
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        return read
 
-    before = progress()
-    command.process.send_signal(signal.SIGSTOP)
-    with filled.new.connect(filled.app.user, filled.app.password) as somebody:
-        somebody.query("LOCK TABLES site.counters READ")
-        filled.old.run("UPDATE site.counters SET n=n+1 WHERE id=1")
-        command.process.send_signal(signal.SIGCONT)
-        # It breathes once more, and finds out.
-        standing = progress(but=before)
-        time.sleep(1.5)
-        assert half.read_text() == standing
-        assert command.process.poll() is None
-        somebody.query("UNLOCK TABLES")
-    done = command.wait()
+    try:
+        until(half.exists)
+        command.process.send_signal(signal.SIGSTOP)
+        with filled.new.connect(filled.app.user, filled.app.password) as somebody:
+            somebody.query("LOCK TABLES site.counters READ")
+            filled.old.run("UPDATE site.counters SET n=n+1 WHERE id=1")
+            command.process.send_signal(signal.SIGCONT)
+            # When it breathes next it finds out.
+            until(lambda: filled.new.value(waits))
+            standing = half.read_text()
+            time.sleep(1.5)
+            assert (half.read_text(), command.process.poll()) == (standing, None)
+            somebody.query("UNLOCK TABLES")
+        done = command.wait()
+    finally:
+        command.process.kill()
+        filled.old.run("DROP TABLE site.much")
     assert done.verdict == "done", done.problem
     assert done.answer["seen"]["compared"]["tables"]["site.much"]["rows"] == 200_000
-    filled.old.run("DROP TABLE site.much")
 
 
 def test_who_dies_in_the_middle_goes_on_there(filled: Chain) -> None:

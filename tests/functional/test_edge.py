@@ -304,6 +304,35 @@ def test_a_version_that_somebody_activated_while_the_run_was_dead_is_left_alone(
     assert [one["weight"] for one in active["backends"] if one["name"] == "store"] == [2]
 
 
+def test_a_request_that_is_carried_out_after_the_way_back_is_taken_back_too(site: Site) -> None:
+    """As one of a run that died: our own version, and nobody else's doing."""
+    for name in ("blog", "talk"):
+        del site.pillar["edge"]["services"][name]
+    del site.pillar["edge"]["services"]["docs"]["probe"]
+    ident, base = site.ids["docs"], site.active()["docs"]
+
+    def active(version: int) -> bool:
+        known = site.edge.must("GET", f"/service/{ident}/version")
+        return any(one["number"] == version and one["active"] for one in known)
+
+    def late() -> None:
+        for version in (base + 1, base):
+            while not active(version):
+                time.sleep(0.01)
+        site.edge.activate(ident, base + 1)
+
+    # Whoever goes back looks once more, so late that it sees this.
+    site.edge.fault("hang", seconds=0.5, times=None, method="GET", path=f"/service/{ident}/details")
+    request = threading.Thread(target=late, daemon=True)
+    request.start()
+    done = site.apply("flip", "fail-after:edge.docs")
+    request.join(5)
+    site.edge.clear_faults()
+    assert done.verdict == "aborted", done.problem
+    assert not request.is_alive()
+    assert active(base)
+
+
 def test_an_address_that_no_node_owns_is_found_before_anybody_is_bothered(site: Site) -> None:
     del site.pillar["edge"]["services"]["docs"]["leave"]
     done = site.apply("flip")

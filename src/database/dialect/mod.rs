@@ -250,7 +250,7 @@ macro_rules! rights {
                FROM information_schema.TABLE_PRIVILEGES \
              UNION ALL SELECT GRANTEE, CONCAT(PRIVILEGE_TYPE,' ON ',TABLE_SCHEMA,'.',TABLE_NAME,'.',COLUMN_NAME) \
                FROM information_schema.COLUMN_PRIVILEGES \
-             UNION ALL SELECT CONCAT(User,'@',Host), CONCAT(Proc_priv,' ON ',Db,'.',Routine_name) FROM mysql.procs_priv \
+             UNION ALL SELECT CONCAT(User,'@',Host), CONCAT('routine ',Proc_priv,' ON ',Db,'.',Routine_name) FROM mysql.procs_priv \
              UNION ALL ",
             $roles
         )

@@ -290,10 +290,11 @@ impl Dialect for MySql {
                        START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
                        SET @owned=@@global.gtid_owned, @after=@@global.gtid_executed; \
                        SELECT @owned='' AND @before=@after AS quiet, @after AS position",
-            same: |source, replica| {
+            same: |source, replica, uuid| {
                 let (source, replica) = (GtidSet::read(source)?, GtidSet::read(replica)?);
                 // What the replica alone has of somebody else is another check's to name.
-                Ok(replica.contains(&source) && replica.without(&source).of_none_in(&source))
+                let more = replica.without(&source);
+                Ok(replica.contains(&source) && more.of_none_in(&source) && more.not_of(uuid) == more)
             },
         }
     }

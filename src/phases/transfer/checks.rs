@@ -28,6 +28,8 @@ impl Transfer<'_> {
         let accounts = Accounts {
             from: self.from.clone(),
             to: self.to.clone(),
+            ours: [&databases.accounts.admin, &databases.accounts.marker, &databases.accounts.replication]
+                .map(|account| account.user.clone()),
             nodes: nodes.collect(),
             limit_ms: databases.max_lag,
         };
@@ -82,7 +84,7 @@ impl Transfer<'_> {
         graph.add(
             "check.configuration",
             Role::Check,
-            Check(Configuration { servers: all.clone(), primaries: [self.from.clone(), self.to.clone()] }),
+            Check(Configuration { servers: all.clone(), primaries: primaries.clone() }),
         );
         graph.add("check.accounts", Role::Check, Check(accounts));
         graph.add("check.privileges", Role::Check, Check(Privileges { primaries, known, admin }));

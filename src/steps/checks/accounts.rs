@@ -15,6 +15,8 @@ const NAMED: usize = 3;
 pub struct Accounts {
     pub from: Rc<Server>,
     pub to: Rc<Server>,
+    /// The tool's own accounts: with each it logs in on both sides, and sees for itself.
+    pub ours: [String; 3],
     /// Each application node with its address on the side that serves, and on the other.
     pub nodes: Vec<(String, IpAddr, IpAddr)>,
     /// Milliseconds within which the target is given what the source has.
@@ -38,9 +40,15 @@ impl Topic for Accounts {
 impl Accounts {
     async fn compared(&self) -> Result<Notes> {
         let mut notes = Notes::new("accounts");
-        let (Ok(theirs), Ok(ours)) = (self.from.logins().await, self.to.logins().await) else { return Ok(notes) };
+        let (theirs, ours) = match (self.from.logins().await, self.to.logins().await) {
+            (Ok(theirs), Ok(ours)) => (theirs, ours),
+            (Err(error), _) | (_, Err(error)) => {
+                notes.warn(&self.to.name, format!("accounts are not compared: {error}"), "compare them by hand");
+                return Ok(notes);
+            }
+        };
         self.alike(&mut notes, &theirs, &ours);
-        self.let_in(&mut notes, &ours);
+        self.let_in(&mut notes, &ours).await?;
         Ok(notes)
     }
 
@@ -48,8 +56,9 @@ impl Accounts {
         let (from, to) = (&self.from.name, &self.to.name);
         // A newer server has rights that an older one has no word for; roles people make.
         let words: BTreeSet<&str> = ours.values().flat_map(|login| &login.rights).map(|right| word(right)).collect();
-        let known = |right: &str| right.starts_with("role ") || words.contains(word(right));
-        for (account, there) in theirs {
+        let made = |right: &str| right.starts_with("role ") || right.starts_with("routine ");
+        let known = |right: &str| made(right) || words.contains(word(right));
+        for (account, there) in theirs.iter().filter(|(_, login)| !login.local) {
             let mend = format!(
                 "SHOW CREATE USER and SHOW GRANTS on {from}, and run here what they say, with SET SESSION sql_log_bin=0"
             );
@@ -57,8 +66,10 @@ impl Accounts {
                 notes.doubt(to, format!("{account} is on {from}, and not here"), mend);
                 continue;
             };
-            if here.proof != there.proof {
-                let what = format!("{account} logs in otherwise than on {from}: another password, plugin or lock");
+            if here.proof != there.proof && !self.is_ours(account) {
+                let what = format!(
+                    "{account} logs in otherwise than on {from}: another password (or its salt), plugin or lock"
+                );
                 notes.doubt(to, what, mend.clone());
             }
             let lacks: Vec<&str> = there.rights.difference(&here.rights).map(String::as_str).collect();
@@ -72,12 +83,20 @@ impl Accounts {
         }
     }
 
-    /// An account may be for the addresses of one side.
-    fn let_in(&self, notes: &mut Notes, ours: &Logins) {
+    fn is_ours(&self, account: &str) -> bool {
+        account.rsplit_once('@').is_some_and(|(user, _)| self.ours.iter().any(|ours| ours == user))
+    }
+
+    /// An account may be for the addresses of one side. Who is connected now is in use; of others nobody knows.
+    async fn let_in(&self, notes: &mut Notes, ours: &Logins) -> Result<()> {
+        if self.nodes.is_empty() {
+            return Ok(());
+        }
+        let connected = self.from.connected().await?;
         let split = |account: &str| account.rsplit_once('@').map(|(user, host)| (user.to_owned(), host.to_owned()));
         let users: BTreeSet<String> = ours
             .iter()
-            .filter(|(_, login)| login.touches_data())
+            .filter(|(account, login)| !login.local && login.touches_data() && !self.is_ours(account))
             .filter_map(|(account, _)| Some(split(account)?.0))
             .collect();
         for user in users {
@@ -96,10 +115,15 @@ impl Accounts {
                         "on {}: CREATE USER '{user}'@'{after}' as it is for {before}, with the same grants; replication brings it here",
                         self.from.name
                     );
-                    notes.doubt(&self.to.name, what, mend);
+                    if connected.contains_key(&user) {
+                        notes.doubt(&self.to.name, what, mend);
+                    } else {
+                        notes.warn(&self.to.name, what, mend);
+                    }
                 }
             }
         }
+        Ok(())
     }
 }
 

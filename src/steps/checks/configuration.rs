@@ -12,8 +12,8 @@ const IMAGE: &str = "binlog_row_image";
 /// The settings of every server of the chain.
 pub struct Configuration {
     pub servers: Vec<Rc<Server>>,
-    /// Whoever writes now, and whoever takes over.
-    pub primaries: [Rc<Server>; 2],
+    /// Whoever writes now, and whoever takes over, where that one is there.
+    pub primaries: Vec<Rc<Server>>,
 }
 
 impl Topic for Configuration {
@@ -53,7 +53,7 @@ impl Topic for Configuration {
                 }
             }
             let image = server.variables(&[IMAGE]).await?;
-            if let Some(image) = image.get(IMAGE).filter(|image| *image != "FULL") {
+            if let Some(image) = image.get(IMAGE).filter(|image| !image.starts_with("FULL")) {
                 let what = format!("{IMAGE} is {image}: a replica whose row differs goes on without a word");
                 notes.warn(&server.name, what, format!("SET GLOBAL {IMAGE}=FULL, and let sessions reconnect"));
             }
@@ -92,8 +92,8 @@ impl Topic for Configuration {
                 _ => {}
             }
         }
-        let [from, to] = &self.primaries;
-        if let (Ok(theirs), Ok(ours)) = (from.status().await, to.status().await)
+        if let [from, to] = self.primaries.as_slice()
+            && let (Ok(theirs), Ok(ours)) = (from.status().await, to.status().await)
             && (theirs.event_scheduler.as_str(), ours.event_scheduler.as_str()) == ("ON", "DISABLED")
         {
             notes.block(

@@ -40,6 +40,10 @@ impl Topic for FleetFits {
             match ours.first() {
                 None => self.new_server(&mut notes, node, wanted, &mut sum).await?,
                 Some(server) => {
+                    if server.status == Status::Error && !server.ran {
+                        // It is made again, in its own place.
+                        self.new_server(&mut notes, node, wanted, &mut Sum::default()).await?;
+                    }
                     self.standing_server(&mut notes, node, wanted, server).await?;
                     let fault = server.fault.clone().unwrap_or_else(|| "no reason is given".into());
                     if server.status == Status::Error && server.ran {

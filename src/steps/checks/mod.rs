@@ -56,7 +56,7 @@ pub use network::NetworkReady;
 pub use others::OthersAtWork;
 pub use privileges::Privileges;
 pub use rendering::Rendering;
-pub use room::{Room, of_servers as room_of};
+pub use room::{Room, file_system, of_servers as room_of};
 pub use seeding::Copyable;
 pub use signoff::{NobodySigns, Signed, SignedOff, signed, subject};
 pub use singletons::{SingletonsThere, There};
@@ -85,6 +85,16 @@ pub trait Topic {
 
 /// A topic as a step.
 pub struct Check<T>(pub T);
+
+/// A topic of a later phase: what blocks that one is told now, and hinders nobody yet.
+pub struct Later<T>(pub T);
+
+impl<T: Topic> Topic for Later<T> {
+    async fn look(&self) -> Result<Vec<Finding>> {
+        let told = self.0.look().await?;
+        Ok(told.into_iter().map(|finding| Finding { blocking: false, forceable: false, ..finding }).collect())
+    }
+}
 
 impl<T: Topic> Step for Check<T> {
     /// The blocking findings.

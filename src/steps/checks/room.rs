@@ -110,7 +110,7 @@ fn free_under(folder: &Path) -> Option<u64> {
 }
 
 /// Finds, in what a host tells of its file systems, the one that holds a path.
-fn file_system(usage: &Value, path: &Path) -> Option<Disk> {
+pub fn file_system(usage: &Value, path: &Path) -> Option<Disk> {
     let kilobytes = |told: &Value, key: &str| -> Option<u64> {
         let value = told.get(key)?;
         let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;

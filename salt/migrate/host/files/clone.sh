@@ -4,7 +4,7 @@
 
 # One statement, as root.
 ask() {
-    mysql --defaults-file="$DEFAULTS_FILE" --user=root --socket="$(configured socket /var/run/mysqld/mysqld.sock)" \
+    mysql --defaults-file="$DEFAULTS_FILE" --user=root --protocol=socket --socket="$(configured socket /var/run/mysqld/mysqld.sock)" \
         --batch --skip-column-names -e "$1"
 }
 

@@ -122,18 +122,18 @@ restore_clone() {
     mysqld --no-defaults "${told[@]}" --datadir="$INTO" --socket="$INTO/socket" --pid-file="$INTO/pid" --user="$owner" \
         --skip-networking --mysqlx=OFF --secure-file-priv=NULL --skip-replica-start --skip-log-bin --gtid-mode=ON --enforce-gtid-consistency=ON \
         --event-scheduler=OFF --performance-schema=OFF --max-allowed-packet=1G >"$job/restored.log" 2>&1 9>&- &
-    root=(--defaults-file="$DEFAULTS_FILE" --user=root --socket="$INTO/socket")
+    root=(--defaults-file="$DEFAULTS_FILE" --user=root --protocol=socket --socket="$INTO/socket")
     comes_up mysqladmin "${root[@]}"
     purged=$(ask "SELECT REPLACE(@@global.gtid_purged, '\n', '')")
     words=$(mysql "${root[@]}" -N -B -e "SELECT GTID_SUBSET('$purged', @@global.gtid_executed)") || die "the restored data does not answer"
     [ "$words" = 1 ] || die "the server has no longer all of the binlogs on which its backup goes on"
     index=$(ask "SELECT @@log_bin_index")
     while IFS= read -r log; do logs+=("$(dirname "$index")/${log##*/}"); done <"$index"
-    # What the backup has is passed over by the server itself.
-    mysqlbinlog --no-defaults --include-gtids="$TARGET" "${logs[@]}" 2>"$job/apply.log" |
+    words=$(mysql "${root[@]}" -N -B -e "SELECT REPLACE(@@global.gtid_executed, '\n', '')") || die "the restored data does not answer"
+    mysqlbinlog --no-defaults --include-gtids="$TARGET" --exclude-gtids="$words" "${logs[@]}" 2>"$job/apply.log" |
         mysql "${root[@]}" --binary-mode --max-allowed-packet=1G 2>>"$job/apply.log"
     went_on "${PIPESTATUS[@]}"
-    words=$(mysql "${root[@]}" -N -B -e "SELECT GTID_SUBTRACT('$TARGET', @@global.gtid_executed)")
+    words=$(mysql "${root[@]}" -N -B -e "SELECT GTID_SUBTRACT('$TARGET', @@global.gtid_executed)") || die "the restored data does not answer"
     [ -z "$words" ] || die "going on to $TARGET: $words did not come"
     sums_up mysql "${root[@]}"
 }

@@ -67,9 +67,7 @@ impl Accounts {
                 continue;
             };
             if here.proof != there.proof && !self.is_ours(account) {
-                let what = format!(
-                    "{account} logs in otherwise than on {from}: another password (or its salt), plugin or lock"
-                );
+                let what = format!("{account} logs in otherwise than on {from}: another password, plugin or lock");
                 notes.doubt(to, what, mend.clone());
             }
             let lacks: Vec<&str> = there.rights.difference(&here.rights).map(String::as_str).collect();

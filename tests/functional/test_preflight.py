@@ -174,14 +174,16 @@ def test_each_thing_that_is_wrong_is_named(fresh_chain: Chain) -> None:
 def test_accounts_that_came_with_the_chain_or_are_a_machines_own_are_no_finding(
     fresh_chain: Chain,
 ) -> None:
-    new, old = fresh_chain.new, fresh_chain.old
+    new, old, pillar = fresh_chain.new, fresh_chain.old, fresh_chain.pillar()
+    # As long as it takes on a busy machine until the channel runs.
+    pillar["databases"]["max_lag"] = 20_000
     # Another lag than that of a look: what is granted now is on its way.
     new.run("STOP SLAVE")
     old.run("CREATE ROLE staff; GRANT SELECT ON site.* TO staff; GRANT staff TO app@'%'")
     old.run("SET sql_log_bin=0; CREATE USER local@localhost IDENTIFIED BY 'mine'")
     looked = threading.Timer(1.0, new.run, args=("START SLAVE",))
     looked.start()
-    found = [note for note in findings(fresh_chain.pillar()) if note["topic"] == "accounts"]
+    found = [note for note in findings(pillar) if note["topic"] == "accounts"]
     looked.join()
     assert found == []
     fresh_chain.settle()

@@ -373,15 +373,15 @@ def test_a_signal_ends_the_wait_for_a_copy_and_the_next_run_finds_it(
 def test_what_the_way_back_needs_waits_for_a_restart(side: NewSide, master: SaltMaster) -> None:
     side.old.stop()
     side.old.start("--log-slave-updates=OFF")
-    ran = prepare(master)
-    assert ran.rc == 0, ran.stdout
-    assert set(changed(ran)) == {"way-back.old-db1"}
     looked = master.run("migrate.preflight", "prepare")
     assert looked.rc == 0, looked.stdout
     (told,) = [note for note in looked.answer if note["topic"] == "configuration"]
     # The flip will refuse for it; what it takes to mend it is known now.
     assert (told["subject"], told["blocking"]) == ("old-db1", False)
     assert told["found"] == "log_slave_updates is off"
+    ran = prepare(master)
+    assert ran.rc == 0, ran.stdout
+    assert set(changed(ran)) == {"way-back.old-db1"}
     written = side.old.conf_d / "97-saltext-migrate-way-back.cnf"
     assert "log_slave_updates=ON" in written.read_text()
     assert side.old.value("SELECT @@global.log_slave_updates") == 0, "nobody restarted it"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import signal
+import os
 import subprocess
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 from tests.lab.salt import SaltMaster
@@ -19,16 +20,18 @@ class Overheard:
         self._master = master
         self._over = threading.Event()
         self._lines: set[bytes] = set()
+        self._exit = contextlib.ExitStack()
         self.processes = self.events = ""
 
     def __enter__(self) -> Overheard:
-        command = self._master.command("state.event")
-        self._bus = subprocess.Popen(command, stdout=subprocess.PIPE)
-        # It listens once it shows what somebody else does.
-        for _ in range(20):
-            self._master.run("test.arg")
-            if select.select([self._bus.stdout], [], [], 0.2)[0]:
-                break
+        self._heard = self._exit.enter_context(tempfile.NamedTemporaryFile("ab"))
+        # Into a file and unbuffered: what was heard is there, whenever and however it ends.
+        self._bus = subprocess.Popen(
+            self._master.command("state.event"),
+            stdout=self._heard,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        self._hears("the first that it shows")
         self._watch = threading.Thread(target=self._look)
         self._watch.start()
         return self
@@ -36,9 +39,26 @@ class Overheard:
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._watch.join()
-        self._bus.send_signal(signal.SIGINT)
-        self.events = self._bus.communicate(timeout=20)[0].decode(errors="replace")
+        try:
+            # Whatever was said before has come when this has.
+            self._hears("the last that it shows")
+            self.events = self._shown().decode(errors="replace")
+        finally:
+            self._bus.kill()
+            self._bus.wait()
+            self._exit.close()
         self.processes = b"\n".join(self._lines).decode(errors="replace")
+
+    def _shown(self) -> bytes:
+        return Path(self._heard.name).read_bytes()
+
+    def _hears(self, words: str) -> None:
+        """Says something on the bus until it is heard: nobody listens from the first moment on."""
+        deadline = time.monotonic() + 60
+        while words.encode() not in self._shown():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"state.event does not show {words!r}")
+            self._master.run("test.arg", words)
 
     def _look(self) -> None:
         while not self._over.wait(0.005):
@@ -58,4 +78,11 @@ def written(*folders: Path) -> str:
     files = [
         p for p in found if p.name != "data.p" and (p.suffix, p.parent.name) != (".p", "pillar")
     ]
-    return "".join(path.read_bytes().decode(errors="replace") for path in files)
+    return "".join(_read(path) for path in files)
+
+
+def _read(path: Path) -> str:
+    # Salt goes on with its caches: what is gone by now is kept nowhere.
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes().decode(errors="replace")
+    return ""

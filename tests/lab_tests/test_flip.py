@@ -19,7 +19,7 @@ from tests.lab.beside import Beside, prepare
 from tests.lab.edge.standin import Edge
 from tests.lab.hosts import LAB
 from tests.lab.people import People, ask
-from tests.lab.site import NOTICE, POPS, Site
+from tests.lab.site import NODES, NOTICE, POPS, Site
 from tests.lab.verdict import Verdict, judge
 from tests.lab.wiki import READONLY_FILE
 
@@ -172,7 +172,7 @@ def test_a_flip_under_load(world: World) -> None:
 
 def test_reboots_and_highstates_leave_a_flip_as_it_is(world: World) -> None:
     site = world.site
-    hosts = ["old-db1", "old-db2", "old-app1", "new-db1", "new-db2", "new-app1"]
+    hosts = [f"{side}-{node}" for side in ("old", "new") for node in NODES]
     for name in hosts:
         site[name].reboot()
     for name in database.SERVER_IDS:

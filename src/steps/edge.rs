@@ -412,7 +412,7 @@ impl Step for Activated {
                 // No drift: whoever goes back tries again until it is so.
                 let late =
                     format!("version {} is active again: a request of a run that died came late", versions.staged);
-                return Err(Error::remote(&format!("edge service {}", switch.name), late));
+                return Err(Error::remote(format!("edge service {}", switch.name), late));
             }
             switch.is_of(active.number, &[version], version)?;
             active.backends

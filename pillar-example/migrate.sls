@@ -256,7 +256,7 @@ migrate:
     #   node: db2
     #   # With room for the data twice.
     #   folder: /srv/backup/migrate
-    #   # A tool of your own: it takes a backup, and puts it into $INTO as mariadb-backup --prepare leaves one.
+    #   # A tool of your own: it takes a backup, and puts it into $INTO as mariadb-backup --prepare (MySQL: CLONE) leaves one.
     #   take: /usr/local/bin/backup now
     #   restore: /usr/local/bin/backup restore --into "$INTO"
     #   # For how long it counts, and milliseconds for either.

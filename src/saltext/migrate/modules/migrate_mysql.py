@@ -88,11 +88,12 @@ def checksum(source: str, replica: str, tables: list[str] | None = None) -> dict
     """
     Compare the data of a server with that of one of its replicas, direct or not, row by row.
 
-    Both are seen at one GTID position: the replica is stopped for the moment it takes to get there, and goes on; then
+    Both are seen at one GTID position. A replica of MariaDB is stopped for the moment it takes to get there, and goes
+    on; of MySQL nothing is stopped: snapshots are taken until both stood between the same two commits. Then
     ranges of primary keys are summed up (CRC32) in snapshots of both, and what differs is named row by row. After a
     minute a new position is taken. Works where replication is ROW, slows down where the replica falls behind, and
     goes on where it was when the same is asked again within a day. A look at every table leaves a record that the flip
-    can demand (``migrate:databases:checksum_hours``). MariaDB only.
+    can demand (``migrate:databases:checksum_hours``).
 
     source, replica
         Side and node, as ``old-db1`` and ``new-db1``.

@@ -147,11 +147,25 @@ impl Server {
         limit: u64,
     ) -> Result<Pinned> {
         holder.packet("STOP SLAVE").await?;
-        let row = pinned.source.row(snapshot).await?;
-        let position = self.field(&row, "position")?.to_owned();
+        let until = Instant::now() + Duration::from_millis(limit);
+        let dialect = replica.dialect().await?;
+        // A transaction is logged, and sent on, before the source itself shows it: the replica may be ahead of a snapshot.
+        let logged = self.binlog_position().await?;
+        let position = loop {
+            let row = pinned.source.row(snapshot).await?;
+            let position = self.field(&row, "position")?.to_owned();
+            if dialect.holds(&position, &logged)? {
+                break position;
+            }
+            if Instant::now() >= until {
+                let what = format!("{}: what is in its binlog up to {logged}, to be committed", self.name);
+                return Err(Error::Deadline { what, limit_ms: limit });
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
         // Both threads, for the one that applies has no such word of its own.
         holder.packet(&format!("START SLAVE UNTIL master_gtid_pos={}", text(&position))).await?;
-        let waited = holder.row(&replica.dialect().await?.wait(&position, limit)).await?;
+        let waited = holder.row(&dialect.wait(&position, limit)).await?;
         if self.field(&waited, "waited")? != "0" {
             let what = format!("{}: getting to {position}", replica.name);
             return Err(Error::Deadline { what, limit_ms: limit });

@@ -207,6 +207,44 @@ def test_who_dies_while_a_replica_stands_still_leaves_it_running(filled: Chain) 
     follows(filled)
 
 
+def test_a_replica_that_has_what_its_source_does_not_show_yet_is_no_difference(
+    filled: Chain,
+) -> None:
+    # As a semi-synchronous source shows it: a transaction is logged and sent, and committed where the answer comes.
+    filled.old.run("CREATE TABLE site.shown (id INT PRIMARY KEY) ENGINE=InnoDB")
+    filled.settle()
+    filled.old.run(
+        "SET GLOBAL rpl_semi_sync_master_timeout=3000, GLOBAL rpl_semi_sync_master_wait_no_slave=ON,"
+        " GLOBAL rpl_semi_sync_master_wait_point=AFTER_SYNC, GLOBAL rpl_semi_sync_master_enabled=ON"
+    )
+
+    def write() -> None:
+        with filled.old.connect(filled.app.user, filled.app.password) as connection:
+            connection.query("INSERT INTO site.shown VALUES (17)")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        until = time.monotonic() + 2
+        there = "SELECT COUNT(*) FROM site.shown WHERE id=17"
+        while not filled.new.value(there):
+            assert time.monotonic() < until
+        assert filled.old.value(there) == 0
+        settings = filled.pillar()
+        settings["databases"] |= {"max_lag": 8000, "deadlines": {"catch_up": 8000}}
+        done = direct.run(settings, "database.checksum", **PAIR, tables=["site.shown"])
+        assert done.verdict == "done", done.problem
+        assert done.answer["seen"]["compared"]["differences"] == []
+        assert done.answer["seen"]["compared"]["tables"]["site.shown"]["rows"] == 1
+    finally:
+        writer.join(20)
+        filled.old.run(
+            "SET GLOBAL rpl_semi_sync_master_enabled=OFF, GLOBAL rpl_semi_sync_master_wait_point=DEFAULT;"
+            " DROP TABLE site.shown"
+        )
+    follows(filled)
+
+
 def test_a_replica_that_falls_behind_is_waited_for(filled: Chain) -> None:
     # What is worked out at each look takes its time.
     slow = "text"

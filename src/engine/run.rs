@@ -44,6 +44,16 @@ pub(super) struct Run<'a> {
     held_back: RefCell<Option<Vec<Event>>>,
 }
 
+/// How a step came to be as it should.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    /// It already was, before the run.
+    Unchanged,
+    /// An earlier process of the run had done it, and it stands.
+    Stands,
+    Done,
+}
+
 /// What a future of the run was about.
 enum Work {
     Carry(String),
@@ -85,6 +95,14 @@ impl<'a> Run<'a> {
     /// Takes over what the journal says was done.
     pub(super) fn recall(&mut self) {
         let state = self.journal.borrow().state().clone();
+        let mut done: Vec<_> = state.spans.iter().filter(|(_, span)| span.ended > span.began).collect();
+        done.sort_by(|(_, one), (_, other)| one.began.total_cmp(&other.began));
+        self.steps.get_mut().extend(done.into_iter().map(|(id, span)| StepReport {
+            id: id.clone(),
+            started: span.began,
+            seconds: span.ended - span.began,
+            result: "done".to_owned(),
+        }));
         for (id, step) in &state.steps {
             let (evidence, released) = match step {
                 StepState::Done { evidence, .. } => (evidence, false),
@@ -266,20 +284,24 @@ impl<'a> Run<'a> {
         let (began, clock) = (event::now(), Instant::now());
         let result = self.carry_silently(node).await;
         let word = match &result {
-            Ok(word) => word,
+            Ok(Carried::Unchanged) => "unchanged",
+            Ok(Carried::Done | Carried::Stands) => "done",
             Err(error) => error.kind(),
         };
-        let (id, started, seconds) = (node.id.clone(), began, clock.elapsed().as_secs_f64());
-        self.steps.borrow_mut().push(StepReport { id, started, seconds, result: word.to_owned() });
-        if let Ok(word) = &result {
-            let happening = if *word == "unchanged" { Happening::Unchanged } else { Happening::Done };
+        // One that stands was reported with the time that it took when it was done.
+        if !matches!(result, Ok(Carried::Stands)) {
+            let (id, started, seconds) = (node.id.clone(), began, clock.elapsed().as_secs_f64());
+            self.steps.borrow_mut().push(StepReport { id, started, seconds, result: word.to_owned() });
+        }
+        if let Ok(carried) = &result {
+            let happening = if *carried == Carried::Unchanged { Happening::Unchanged } else { Happening::Done };
             let evidence = self.evidence.borrow().get(&node.id).cloned().unwrap_or_default();
             self.tell(happening, Some(&node.id), evidence, Some(clock.elapsed()));
         }
         result.map(|_| ())
     }
 
-    async fn carry_silently(&self, node: &Node) -> Result<&'static str> {
+    async fn carry_silently(&self, node: &Node) -> Result<Carried> {
         let earlier = self.earlier.borrow().clone();
         let recorded = self.journal.borrow().state().steps.get(&node.id).cloned();
         let seen = match self.planned.get(&node.id) {
@@ -295,7 +317,7 @@ impl<'a> Run<'a> {
             })
         };
         let (permit, want) = match recorded {
-            Some(StepState::Done { new, .. }) if seen.fact == new => return Ok("done"),
+            Some(StepState::Done { new, .. }) if seen.fact == new => return Ok(Carried::Stands),
             Some(StepState::Done { old, new, .. }) => {
                 if !self.journal.borrow().state().committed || !node.step.rebooted(&seen.fact, &old, &new) {
                     return drift(&old, &new, &seen.fact);
@@ -308,7 +330,7 @@ impl<'a> Run<'a> {
                 }
                 if seen.fact == new {
                     self.record_done(node, seen)?;
-                    return Ok("done");
+                    return Ok(Carried::Done);
                 }
                 let permit = self.journal.borrow().permit(&node.id).ok_or_else(|| Error::Journal(node.id.clone()))?;
                 (permit, new)
@@ -321,7 +343,7 @@ impl<'a> Run<'a> {
                     let (fact, evidence) = (seen.fact, seen.evidence);
                     self.saw(&node.id, evidence.clone());
                     self.journal.borrow_mut().note(Record::Unchanged { step: node.id.clone(), fact, evidence })?;
-                    return Ok("unchanged");
+                    return Ok(Carried::Unchanged);
                 }
                 drill::step(&node.id, Moment::Before)?;
                 let permit = self.journal.borrow_mut().start(&node.id, &seen.fact, &want)?;
@@ -339,7 +361,7 @@ impl<'a> Run<'a> {
             return drift(&seen.fact, &want, &now.fact);
         }
         self.record_done(node, now)?;
-        Ok("done")
+        Ok(Carried::Done)
     }
 
     fn record_done(&self, node: &Node, now: Seen<Value, Value>) -> Result<()> {

@@ -310,6 +310,13 @@ def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same
         if site.apply(phase, f"crash-after:{number}").rc == KILLED:
             again = site.apply(phase)
             assert again.verdict in ("done", "unchanged", "aborted"), (number, again.problem)
+            (told,) = again.answer["report"]["runs"]
+            steps = [step["id"] for step in told["steps"]]
+            assert len(steps) == len(set(steps)), (number, steps)
+            if again.verdict == "done":
+                # Whatever process did what: the run is told whole.
+                assert {"fence", "promotion", "farewell"} <= set(steps), (number, steps)
+                assert 0 < told["window_ms"] < 60_000, number
             if again.verdict == "aborted":
                 assert site.look() == start, (number, phase)
                 site.carry(phase)

@@ -11,9 +11,10 @@ import pytest
 from tests.lab import direct
 from tests.lab.cloud.account import Refused
 from tests.lab.cloud.building import KEY, Site
-from tests.lab.cloud.configuration import PASSWORD
+from tests.lab.cloud.configuration import HYPERVISORS, PASSWORD
 from tests.lab.cloud.furnished import Furnished
 from tests.lab.direct import Done
+from tests.lab.sabotage import KILLED
 
 
 @pytest.fixture
@@ -477,6 +478,33 @@ def test_no_host_for_a_server_shows_the_fault(site: Site) -> None:
     again = site.apply()
     assert again.verdict == "done", again.problem
     site.stands()
+
+
+def test_a_pair_is_kept_on_two_hosts_and_a_third_finds_none(site: Site) -> None:
+    site.prepare["apart"] = {"databases": ["db1", "db2"]}
+    assert site.apply("crash-after:20").rc == KILLED
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+    of_all = site.cloud.admin.get("compute", "/servers/detail?all_tenants=1")["servers"]
+    homes = {server["name"]: server["OS-EXT-SRV-ATTR:host"] for server in of_all}
+    assert {homes["db1"], homes["db2"]} == set(HYPERVISORS)
+    assert site.apply().verdict == "unchanged"
+    site.cloud.new.call("DELETE", "compute", f"/servers/{ident_of(site, 'app1')}")
+    site.prepare["apart"]["databases"].append("app1")
+    full = site.apply()
+    assert full.verdict == "stopped", full.problem
+    assert "No valid host" in full.problem["message"], full.problem
+    assert "app1" in full.problem["message"]
+    site.prepare["apart"]["databases"].remove("app1")
+    again = site.apply()
+    assert again.verdict == "done", again.problem
+    site.stands()
+
+
+def ident_of(site: Site, name: str) -> str:
+    (ident,) = [server["id"] for server in site.cloud.new.servers() if server["name"] == name]
+    return str(ident)
 
 
 def test_a_server_that_ran_is_never_deleted_whatever_state_it_is_in(site: Site) -> None:

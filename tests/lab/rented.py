@@ -76,6 +76,7 @@ class Rented:
                 },
                 "move": {"rules": [{"protocol": "tcp", "ports": 3306, "from": "site"}]},
             },
+            "apart": {"databases": ["db1", "db2"]},
             "key_pairs": {"move": KEY + " the move"},
             "deadlines": {"server": 60_000, "host": 60_000, "tick": 200},
         }

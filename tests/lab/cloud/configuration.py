@@ -26,6 +26,8 @@ PORTS = {
 }
 REGION = "RegionOne"
 HOST = "fakehost"
+# On which servers run: two, so that a pair can be kept apart.
+HYPERVISORS = (HOST, f"{HOST}-2")
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ use_stderr = true
 host = {HOST}
 my_ip = {place.address}
 state_path = {place.home}/state/nova
-compute_driver = fake.FakeDriverWithoutFakeNodes
+compute_driver = fake.Hypervisor
 transport_url = fake:///
 vif_plugging_is_fatal = false
 vif_plugging_timeout = 0

@@ -2,7 +2,7 @@
 
     python -m tests.lab.cloud.serving nova ADDRESS PORT [CERTIFICATE KEY]
 
-Nova is its API, conductor, scheduler and compute in one process, which talk over oslo.messaging's in-process
+Nova is its API, conductor, scheduler and two computes in one process, which talk over oslo.messaging's in-process
 transport: so no message broker is needed. Everything else of it is as released. So it is with Cinder's API, scheduler
 and volume.
 """
@@ -14,9 +14,11 @@ import os
 import sys
 import threading
 import traceback
+import uuid
 from types import TracebackType
 from typing import Any
 
+from tests.lab.cloud.configuration import HYPERVISORS
 from tests.lab.cloud.doors import Door
 
 APPLICATIONS = {
@@ -36,8 +38,27 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
     os._exit(1)
 
 
+def _hypervisors() -> None:
+    """Gives Nova's fake driver an identity for each host: as released it has one for each process."""
+    from nova.virt import fake
+
+    class Hypervisor(fake.FakeDriver):  # type: ignore[misc]
+        def get_available_resource(self, nodename: str) -> dict[str, Any]:
+            identity = {"uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, nodename))}
+            resources: dict[str, Any] = super().get_available_resource(nodename)
+            return resources | identity
+
+        def get_nodenames_by_uuid(self, refresh: bool = False) -> dict[str, str]:
+            del refresh
+            names = self.get_available_nodes()
+            return {str(uuid.uuid5(uuid.NAMESPACE_DNS, name)): name for name in names}
+
+    # Nova looks for drivers among its own alone.
+    fake.Hypervisor = Hypervisor
+
+
 def _nova_services() -> None:
-    """Starts conductor, scheduler and compute in this process, and maps the host to its cell."""
+    """Starts conductor, scheduler and computes in this process, and maps the hosts to their cell."""
     from nova import monkey_patch
 
     monkey_patch.patch(backend="threading")
@@ -62,10 +83,15 @@ def _nova_services() -> None:
     os_vif.initialize()
     # The API must not read the configuration a second time.
     wsgi_app.init_global_data = lambda *_: None
+    _hypervisors()
+    computes = [
+        ("nova-compute", compute.RPC_TOPIC, {"topic_alt": compute.RPC_TOPIC_ALT, "host": host})
+        for host in HYPERVISORS
+    ]
     for binary, topic, extra in (
         ("nova-conductor", conductor.RPC_TOPIC, {}),
         ("nova-scheduler", scheduler.RPC_TOPIC, {}),
-        ("nova-compute", compute.RPC_TOPIC, {"topic_alt": compute.RPC_TOPIC_ALT}),
+        *computes,
     ):
         service.Service.create(binary=binary, topic=topic, **extra).start()
     # Before the API listens: the first server would find no cell otherwise.

@@ -324,6 +324,16 @@ migrate:
     # What the community is told: salt-run migrate.announcement
     # announcement: {when: 'Sunday, 6 December, 04:00 UTC', contact: ops@example.org, limits: [searching], template: 'Soon: {when}'}
 
+  # Files that people write through the site, by a name for each lot (docs/uploads.md). Both nodes have a minion.
+  #   port      over it either node takes files in, by TLS
+  #   paths     each as it is, or {old: /srv/images, new: /srv/storage/images}
+  #   exclude   names, or whole paths of the old node, that stay where they are
+  #   limit     milliseconds for all passes of one step
+  #   packages, folder  what both nodes need for it, and where they keep it
+  # uploads:
+  #   wiki: {old: app1, new: app1, port: 4446, paths: [/srv/images], exclude: [thumb], limit: 14400000,
+  #          packages: [rsync, socat, openssl, b3sum, attr], folder: /var/lib/saltext-migrate/carry}
+
   # What must run on one side alone, by name: a service, or a file of cron. Held on the new side by the test, and
   # handed over by flip and revert.
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}

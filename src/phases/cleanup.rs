@@ -4,7 +4,7 @@
 //! relay and the rest that prepare made for the time of the move go; accounts and keys go; the old nodes are stopped, their
 //! minions' keys, and the relay's, revoked; after a second period they are deleted, by the same command; what was kept is listed.
 
-use super::{edge, people, prepare, signoff};
+use super::{carried, edge, people, prepare, signoff};
 use crate::cloud::Cloud;
 use crate::database::{Server, Servers};
 use crate::edge::Fastly;
@@ -15,7 +15,7 @@ use crate::outside::Outside;
 use crate::proof::Proof;
 use crate::settings::{Cleanup, Settings, Side};
 use crate::site::{self, HostStates};
-use crate::steps::checks::{BackupKept, Check, Deserted, Disused, OldNodesAre, Soaked, Tripwire};
+use crate::steps::checks::{BackupKept, Check, Deserted, Disused, OldNodesAre, Soaked, Tripwire, UploadsLacking};
 use crate::steps::cloud::{OldNode, OldNodeLeaves, Removed, Thing};
 use crate::steps::{
     HOLDS, HostState, Kept, KeysRevoked, LastBackup, Once, ReverseEnded, SITE, UNNAMED, UserDropped, last_backup,
@@ -111,6 +111,12 @@ impl Farewell<'_> {
             counted: self.settings.tripwire.is_some(),
         };
         self.graph.add("check.disuse", Role::Check, Check(disused));
+        let lots = carried::uploads(self.settings, self.outside, Side::Old);
+        for ((id, trees), uploads) in lots.into_iter().zip(self.settings.uploads.values()) {
+            if self.leaving.contains_key(&uploads.old) && !self.is_stopped(&uploads.old) {
+                self.graph.add(format!("check.{id}"), Role::Check, Check(UploadsLacking { trees, last: true }));
+            }
+        }
         let told = self.settings.tripwire.clone().unwrap_or_default();
         let mut watches = site::rules(self.settings);
         // Whoever goes, or is gone, is not asked.

@@ -1,73 +1,49 @@
 //! The new deployment node, from which the site is configured: the files of the old one, its keys among them; and minions
 //! that obey both.
 
-use super::databases::{self, ANSWER, STATES};
+use super::carried;
+use super::databases::{self, ANSWER};
 use crate::engine::{Graph, Role};
 use crate::outside::Outside;
 use crate::settings::{Deployment, NewMaster, Settings, Side};
-use crate::site::{States, Trees, Worker};
+use crate::site::{States, Worker};
 use crate::steps::checks::{Check, FilesDiffer, Uncommitted};
 use crate::steps::{Applied, Obeyed, Obeys, TreesMoved};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 /// The step that moves the files.
 const MOVED: &str = "deployment.files";
 /// The step that starts the new master.
 const MASTER: &str = "deployment.master";
-/// Seconds within which a node has read every file of the trees.
-const READ: u64 = 3_600;
 
 /// Adds what the new deployment node needs.
 pub fn add(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outside: &Outside, flipped: bool) {
-    let (old, new) = (settings.node(Side::Old, &deployment.old), settings.node(Side::New, &deployment.new));
-    let minion = |node: Option<&crate::settings::Node>| node.and_then(|node| node.minion.clone()).unwrap_or_default();
-    let (theirs, ours) = (minion(old), minion(new));
-    let worker = |host: &str, job: &str, seconds: u64| Worker {
-        outside: outside.clone(),
-        host: host.to_owned(),
-        folder: deployment.folder.clone(),
-        job: job.to_owned(),
-        seconds,
-    };
+    let files = deployment.carried();
     let host = databases::host(graph, settings, outside, &deployment.new);
     // Keys of minions that are accepted on the way move too.
     let made = graph.nodes().iter().map(|node| node.id.clone()).filter(|id| id.starts_with("server."));
     let mut after: Vec<String> = made.collect();
-    for (name, minion) in [("old", &theirs), ("new", &ours)] {
-        let told = json!({"packages": deployment.packages, "folder": deployment.folder});
-        let states = States { seconds: STATES, ..states(outside, minion, "migrate.host.carry") };
-        let id = format!("deployment.{name}");
-        let step = Applied { states, pillar: json!({"migrate_carry": told}), until_clean: false };
-        graph.add(&id, Role::Fact, step).after((name == "new").then_some(&host));
-        after.push(id);
-    }
-    let uncommitted = Uncommitted { node: worker(&theirs, "deployment", ANSWER), paths: deployment.paths(Side::Old) };
-    let trees = Rc::new(Trees {
-        pushes: worker(&theirs, "deployment-push", READ),
-        takes: worker(&ours, "deployment-take", READ),
-        theirs: deployment.paths(Side::Old),
-        ours: deployment.paths(Side::New),
-        their_exclude: deployment.excluded(Side::Old),
-        our_exclude: deployment.excluded(Side::New),
-    });
-    graph.add("check.files", Role::Check, Check(FilesDiffer { trees: trees.clone(), flipped })).serves([MOVED]);
-    let step = TreesMoved {
-        trees,
-        address: new.map_or(std::net::IpAddr::from([0, 0, 0, 0]), |node| node.private),
-        port: deployment.port,
-        limit_ms: deployment.limit,
+    after.extend(carried::add(graph, settings, outside, &files, "deployment", &host));
+    let node = Worker {
+        outside: outside.clone(),
+        host: carried::minion(settings, Side::Old, &deployment.old),
+        folder: deployment.folder.clone(),
+        job: "deployment".to_owned(),
+        seconds: ANSWER,
     };
+    let uncommitted = Uncommitted { node, paths: files.paths(Side::Old) };
+    let trees = carried::trees(settings, outside, &files, Side::Old, "deployment");
+    graph.add("check.files", Role::Check, Check(FilesDiffer { trees: trees.clone(), flipped })).serves([MOVED]);
     graph.add("check.uncommitted", Role::Check, Check(uncommitted)).serves([MOVED]);
-    graph.add(MOVED, Role::Fact, step).after(&after);
+    graph.add(MOVED, Role::Fact, TreesMoved(trees)).after(&after);
 }
 
 /// Adds that the new master runs, and that minions of both sides obey it beside the old one. Each minion restarts for that,
 /// so it comes after everything that is asked of them.
 pub fn add_master(graph: &mut Graph, settings: &Settings, deployment: &Deployment, outside: &Outside) {
     let Some(master) = &deployment.master else { return };
-    let host = settings.node(Side::New, &deployment.new).and_then(|node| node.minion.clone()).unwrap_or_default();
+    let host = carried::minion(settings, Side::New, &deployment.new);
     let facts = graph.nodes().iter().filter(|node| node.role != Role::Check);
     let before: Vec<String> = facts.map(|node| node.id.clone()).collect();
     let told: BTreeMap<&str, &String> = [("start", &master.start), ("stands", &master.stands)]

@@ -3,6 +3,7 @@
 //! [`command`] is what every command of every phase goes through: settings, lock, the run that died, then the phase.
 
 mod break_glass;
+mod carried;
 mod checksum;
 mod cleanup;
 mod databases;

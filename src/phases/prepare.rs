@@ -6,7 +6,7 @@
 //! the site's own states, whose application then says that it keeps nothing; in the end the new master, whom all minions obey beside the old one.
 
 use super::testing::notice_files;
-use super::{databases, deployment, signoff};
+use super::{carried, databases, deployment, signoff};
 use crate::cloud::{Cloud, Pace};
 use crate::database::Servers;
 use crate::engine::{Graph, Role};
@@ -19,7 +19,7 @@ use crate::steps::cloud::{
     KeyPairImported, PortMade, Project, RulesSet, SecurityGroupMade, ServerGroupMade, ServerMade, VolumeAttached,
     VolumeMade,
 };
-use crate::steps::{Applied, HostFiles, MirrorNotice};
+use crate::steps::{Applied, HostFiles, MirrorNotice, UploadsThere};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -83,8 +83,12 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
     if let Some(seeding) = &prepare.databases {
         data = databases::add(&mut graph, settings, seeding, outside, servers)?;
     }
+    let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
+    // Once people write on the new side it gets nothing from here any more.
+    if !flipped {
+        add_uploads(&mut graph, settings, outside);
+    }
     if let Some(deployment) = &prepare.deployment {
-        let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
         deployment::add(&mut graph, settings, deployment, outside, flipped);
     }
     let states = add_states(&mut graph, settings, outside, &prepare.highstate, &data);
@@ -93,6 +97,17 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         deployment::add_master(&mut graph, settings, deployment, outside);
     }
     graph.checked()
+}
+
+/// Adds that the new side has the files that people wrote, as far as they are written by now.
+fn add_uploads(graph: &mut Graph, settings: &Settings, outside: &Outside) {
+    for ((id, trees), uploads) in
+        carried::uploads(settings, outside, Side::Old).into_iter().zip(settings.uploads.values())
+    {
+        let host = databases::host(graph, settings, outside, &uploads.new);
+        let after = carried::add(graph, settings, outside, &uploads.carried(), &id, &host);
+        graph.add(&id, Role::Fact, UploadsThere(trees)).after(&after);
+    }
 }
 
 /// Adds the site's own states: tried on the old side, run on the new one once the databases have their data.

@@ -1,5 +1,6 @@
 //! What moves from the old deployment node, the one from which the site is configured, to the new one.
 
+use super::carried::{Carried, Tree, default};
 use super::{Settings, Side};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -14,7 +15,7 @@ pub struct Deployment {
     /// A node of the new side.
     pub new: String,
     /// The port of the new node over which the files come in.
-    #[serde(default = "default::port")]
+    #[serde(default = "port")]
     pub port: u16,
     pub paths: Vec<Tree>,
     /// Names, or whole paths of the old node, that stay behind, above all its own minion; what is there on the new one stays too.
@@ -48,56 +49,27 @@ pub struct NewMaster {
     #[serde(default)]
     pub restart: Option<String>,
     /// Milliseconds for a minion to restart, and then for all of them to be heard.
-    #[serde(default = "default::heard")]
+    #[serde(default = "heard")]
     pub limit: u64,
 }
 
-/// A tree of files; on the new node it may have another place.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Tree {
-    Same(String),
-    Elsewhere { old: String, new: String },
-}
-
-impl Tree {
-    /// Returns its place on a side.
-    pub fn on(&self, side: Side) -> &str {
-        match (self, side) {
-            (Self::Same(path), _)
-            | (Self::Elsewhere { old: path, .. }, Side::Old)
-            | (Self::Elsewhere { new: path, .. }, Side::New) => path,
-        }
-    }
-}
-
 impl Deployment {
-    /// Lists the trees as a side has them.
-    pub fn paths(&self, side: Side) -> Vec<String> {
-        self.paths.iter().map(|tree| tree.on(side).to_owned()).collect()
-    }
-
-    /// Lists what stays behind, as a side has it.
-    pub fn excluded(&self, side: Side) -> Vec<String> {
-        let place = |pattern: &String| {
-            let below = |tree: &Tree| Some(format!("{}{}", tree.on(side), pattern.strip_prefix(tree.on(Side::Old))?));
-            self.paths.iter().find_map(below).unwrap_or_else(|| pattern.clone())
-        };
-        self.exclude.iter().map(place).collect()
+    /// Returns what is carried.
+    pub fn carried(&self) -> Carried<'_> {
+        Carried {
+            old: &self.old,
+            new: &self.new,
+            port: self.port,
+            paths: &self.paths,
+            exclude: &self.exclude,
+            packages: &self.packages,
+            folder: &self.folder,
+            limit: self.limit,
+        }
     }
 
     pub(super) fn consistent(&self, settings: &Settings) -> Result<()> {
-        for (key, side, name) in [("old", Side::Old, &self.old), ("new", Side::New, &self.new)] {
-            if settings.node(side, name).is_none_or(|node| node.minion.is_none()) {
-                return Err(wrong(key, name, &format!("a node of migrate:nodes:{} that has a minion", side.word())));
-            }
-        }
-        for path in self.paths(Side::Old).iter().chain(&self.paths(Side::New)) {
-            let plain = path.starts_with('/') && !path.ends_with('/') && !path.contains([' ', ',', '\n', '\'']);
-            if !plain || path.split('/').any(|part| part == "..") {
-                return Err(wrong("paths", path, "a whole path, as /srv/code, without blanks and commas"));
-            }
-        }
+        self.carried().consistent(settings, "prepare:deployment")?;
         self.master.as_ref().map_or(Ok(()), |_| self.obeyed(settings).map(|_| ()))
     }
 
@@ -119,29 +91,10 @@ impl Deployment {
     }
 }
 
-fn wrong(path: &str, found: &str, expected: &str) -> Error {
-    Error::Settings {
-        path: format!("migrate:prepare:deployment:{path}"),
-        found: format!("{found:?}"),
-        expected: expected.into(),
-        hint: "pillar-example/migrate.sls shows every key of migrate:prepare".into(),
-    }
+fn port() -> u16 {
+    4445
 }
 
-mod default {
-    pub fn port() -> u16 {
-        4445
-    }
-    pub fn packages() -> Vec<String> {
-        ["rsync", "socat", "openssl", "b3sum", "attr"].map(str::to_owned).into()
-    }
-    pub fn folder() -> String {
-        "/var/lib/saltext-migrate/carry".into()
-    }
-    pub fn heard() -> u64 {
-        120_000
-    }
-    pub fn limit() -> u64 {
-        14_400_000
-    }
+fn heard() -> u64 {
+    120_000
 }

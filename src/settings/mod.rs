@@ -5,6 +5,7 @@
 
 mod addresses;
 mod backup;
+mod carried;
 mod check;
 mod cleanup;
 mod cloud;
@@ -19,15 +20,17 @@ mod seeding;
 mod signoff;
 mod testing;
 mod tripwire;
+mod uploads;
 mod vhosts;
 
 pub use addresses::{Addresses, Inventory, Link, Range};
 pub use backup::NewBackup;
+pub use carried::Carried;
 pub use cleanup::{Backup, Cleanup, GIVEN_UP, Temporary};
 pub use cloud::{Access, CloudDeadlines, Clouds, Login};
 pub use compare::{Compare, Edit, Shown, WayName};
 pub use copies::Copy;
-pub use deployment::{Deployment, NewMaster, Tree};
+pub use deployment::{Deployment, NewMaster};
 pub use names::Name;
 pub use prepare::{Ports, Prepare, PrepareDeadlines, Rule, SecurityGroup, Wanted, WantedVolume};
 pub use rehearsal::Rehearsal;
@@ -36,6 +39,7 @@ pub use seeding::{Family, Seeding, SeedingDeadlines};
 pub use signoff::Signoff;
 pub use testing::{Announcement, Freeze, Noindex, Singleton, Testing};
 pub use tripwire::Tripwire;
+pub use uploads::Uploads;
 pub use vhosts::{Scheme, Vhost};
 
 use crate::error::{Error, Result};
@@ -114,6 +118,9 @@ pub struct Settings {
     pub compare: Option<Compare>,
     #[serde(default)]
     pub test: Option<Testing>,
+    /// Files that people write through the site, by a name for each lot.
+    #[serde(default)]
+    pub uploads: BTreeMap<String, Uploads>,
     /// What must run on one side alone, by name.
     #[serde(default)]
     pub singletons: BTreeMap<String, Singleton>,
@@ -392,6 +399,7 @@ impl Settings {
         addresses::check(&settings.addresses, &settings.nodes)?;
         vhosts::check(&settings.vhosts, &settings.nodes.new)?;
         compare::consistent(&settings)?;
+        uploads::consistent(&settings)?;
         Ok(settings)
     }
 

@@ -223,6 +223,28 @@ fn two_masters_are_addresses_and_one_of_them_is_the_new_node() {
 }
 
 #[test]
+fn uploads_have_a_node_on_each_side_whole_paths_and_a_port_of_their_own() {
+    let with = |change: fn(&mut Value)| {
+        refusal(move |pillar| {
+            pillar["uploads"] = json!({"wiki": {"old": "app1", "new": "app1", "paths": ["/srv/images"]}});
+            change(&mut pillar["uploads"]);
+        })
+    };
+    for (change, path, words) in [
+        ((|all| all["wiki"]["new"] = json!("nobody")) as fn(&mut Value), "wiki:new", "a node of migrate:nodes:new"),
+        (|all| all["wiki"]["paths"] = json!([]), "wiki:paths", "people's files"),
+        (|all| all["wiki"]["paths"] = json!(["/srv/images/"]), "wiki:paths", "a whole path"),
+        (|all| all["wiki"]["paths"] = json!(["/srv/../etc"]), "wiki:paths", "a whole path"),
+        (|all| all["a b"] = all["wiki"].clone(), "a b", "letters, digits"),
+        (|all| all["z"] = all["wiki"].clone(), "z:port", "another port than that of wiki"),
+    ] {
+        let (at, said) = with(change);
+        assert_eq!(at, format!("migrate:uploads:{path}"));
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn half_a_login_is_refused() {
     for (key, value) in [("username", Value::Null), ("password", Value::Null), ("project_name", Value::Null)] {
         let (path, _) = cloud_refusal(|pillar| pillar["clouds"]["new"]["auth"][key] = value);

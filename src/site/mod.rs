@@ -7,6 +7,7 @@ mod certificate;
 pub mod compare;
 mod configuration;
 pub mod page;
+mod pass;
 mod states;
 mod trees;
 mod tripwire;
@@ -15,8 +16,9 @@ mod vhost;
 mod worker;
 
 pub use configuration::{Text, live, rendered};
+pub use pass::{Brought, Pass};
 pub use states::{Amiss, HostStates, States};
-pub use trees::{ABSENT, Hashes, Trees};
+pub use trees::{ABSENT, Hashes, Lacking, Trees};
 pub use tripwire::{Counted, Crossing, MEMORY, ROOM, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
 pub use worker::{Standing, Work, Worker};

@@ -1,4 +1,4 @@
-//! Trees of files that two nodes shall both have, and how they differ: by a hash of each tree, and by name.
+//! Trees of files that one node has and another shall have, and how they differ: by a hash of each tree, and by name.
 //!
 //! Invariant: both sides' manifests are made by the same worker; what is in a file stays on its host, only hashes of it travel.
 
@@ -6,6 +6,7 @@ use super::Worker;
 use crate::error::{Error, Result};
 use futures_util::future::try_join;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// The hash of each tree, by its path on the old node.
 pub type Hashes = BTreeMap<String, String>;
@@ -16,8 +17,10 @@ pub const ABSENT: &str = "absent";
 const NAMED: usize = 20;
 /// How many bytes of a manifest a host tells at once, as one message takes them.
 const TOLD: u64 = 400_000;
+/// What a host says on which nothing was put yet.
+pub(super) const NOT_THERE: &str = "state=nothing";
 
-/// Trees of files, those of the old node and those of the new one in one order.
+/// Trees of files, those of the node they come from (the old one, but on the way back) and those of the other in one order.
 pub struct Trees {
     pub pushes: Worker,
     pub takes: Worker,
@@ -25,6 +28,11 @@ pub struct Trees {
     pub ours: Vec<String>,
     pub their_exclude: Vec<String>,
     pub our_exclude: Vec<String>,
+    /// Where they come in.
+    pub address: IpAddr,
+    pub port: u16,
+    /// Milliseconds for all passes of one step.
+    pub limit_ms: u64,
 }
 
 /// How the trees of two nodes differ.
@@ -64,6 +72,19 @@ impl Trees {
         Ok((self.theirs.iter().zip(paths).map(|(name, place)| (name.clone(), hash(place))).collect(), files))
     }
 
+    /// Names the trees that the node they come from does not have, where it can look.
+    ///
+    /// # Errors
+    /// As [`Trees::there`].
+    pub async fn absent(&self) -> Result<Vec<String>> {
+        let mut absent = Vec::new();
+        for tree in &self.theirs {
+            let said = self.pushes.facts(tree, &self.their_exclude, Facts::Times, "all").await?;
+            absent.extend(said.starts_with("tree=absent").then(|| tree.clone()));
+        }
+        Ok(absent)
+    }
+
     /// Says of each tree that both nodes have what differs in it, by its path on the old node: the first names, each with
     /// what is other, as `top.sls (contents, mode)`, and how many more.
     ///
@@ -88,19 +109,91 @@ impl Trees {
         Ok(found)
     }
 
-    /// Finds the parts that differ, and then what in them: neither side tells everything.
     async fn difference(&self, theirs: &str, ours: &str) -> Result<String> {
-        let there = async |parts: &str| self.pushes.facts(theirs, &self.their_exclude, parts).await;
-        let here = async |parts: &str| self.takes.facts(ours, &self.our_exclude, parts).await;
+        let (one, other, all) = self.apart(theirs, ours, Facts::All).await?.unwrap_or_default();
+        Ok(told(&differ(&entries(&one), &entries(&other), [&self.pushes.host, &self.takes.host]), all))
+    }
+
+    /// Finds the parts that differ, and then what is in them: neither side tells everything. Returns the lines of both, and
+    /// whether these are all; nothing where a side has nothing that could look.
+    async fn apart(&self, theirs: &str, ours: &str, facts: Facts) -> Result<Option<(String, String, bool)>> {
+        let there = async |parts: &str| self.pushes.facts(theirs, &self.their_exclude, facts, parts).await;
+        let here = async |parts: &str| self.takes.facts(ours, &self.our_exclude, facts, parts).await;
         let (one, other) = try_join(there("all"), here("all")).await?;
+        if [&one, &other].iter().any(|said| said.trim() == NOT_THERE) {
+            return Ok(None);
+        }
         let (asked, all) = differing(&parts(&one), &parts(&other));
         if asked.is_empty() {
-            return Ok(String::new());
+            return Ok(Some((String::new(), String::new(), true)));
         }
         let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (one, other) = try_join(there(&asked), here(&asked)).await?;
-        Ok(told(&differ(&entries(&one), &entries(&other), [&self.pushes.host, &self.takes.host]), all))
+        Ok(Some((one, other, all)))
     }
+
+    /// Tells what the other side lacks of these trees, or has older, by sizes and times alone; nothing where a host has
+    /// nothing that could look, as before the first pass.
+    ///
+    /// # Errors
+    /// As [`Trees::there`].
+    pub async fn lacking(&self) -> Result<Option<Lacking>> {
+        let mut found = Lacking { all: true, ..Lacking::default() };
+        for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
+            let Some((one, other, all)) = self.apart(theirs, ours, Facts::Times).await? else { return Ok(None) };
+            found.all &= all;
+            found.paths.extend(lacks(&one, &other).into_iter().map(|path| format!("{theirs}/{path}")));
+        }
+        Ok(Some(found))
+    }
+}
+
+/// What a tree's manifest tells of each path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facts {
+    /// Contents, kind, mode, owners, link and attributes.
+    All,
+    /// Of files and links: time, kind, size, link.
+    Times,
+}
+
+/// What one side has and the other lacks, or has older.
+#[derive(Debug, Default)]
+pub struct Lacking {
+    pub paths: Vec<String>,
+    /// Whether these are all: a message takes so much.
+    pub all: bool,
+}
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&told(&self.paths, self.all))
+    }
+}
+
+/// Names what the second manifest lacks of the first, or has older: what `rsync --update` would bring.
+fn lacks(one: &str, other: &str) -> Vec<String> {
+    let (one, other) = (entries(one), entries(other));
+    let file = |entries: &Entries<'_>, path: &str| -> Option<(Time, String)> {
+        let facts = entries.get(path)?.get("file")?.first()?;
+        let (time, rest) = facts.split_once(' ')?;
+        // The end of the last line does not come through as it was said.
+        Some((moment(time)?, rest.trim_end().to_owned()))
+    };
+    let lacks = |path: &&str| match (file(&one, path), file(&other, path)) {
+        (Some((time, facts)), Some((theirs, their_facts))) => time > theirs || (time == theirs && facts != their_facts),
+        (ours, _) => ours.is_some(),
+    };
+    one.keys().copied().filter(lacks).map(str::to_owned).collect()
+}
+
+/// Seconds, and billionths of one.
+type Time = (i64, String);
+
+/// Reads a time as `find` prints it: a float would lose its end.
+fn moment(text: &str) -> Option<Time> {
+    let (seconds, rest) = text.split_once('.').unwrap_or((text, ""));
+    Some((seconds.parse().ok()?, rest.to_owned()))
 }
 
 /// The hash and the size of each part of a manifest, by number.
@@ -206,6 +299,15 @@ mod tests {
                 "f (only on new)"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_newer_over_there_is_not_lacking() {
+        let one = "entry=a\tfile\t9.10 f 5\nentry=b\tfile\t9.10 f 5 \nentry=c\tfile\t9.10 f 5 \nentry=d\tfile\t10.0 f 5 \n\
+                   entry=e\tfile\t9.10 l 5 x\nentry=f\tfile\t9.10 f 5 ";
+        let other = "entry=a\tfile\t9.10 f 5 \nentry=b\tfile\t9.09 f 5 \nentry=c\tfile\t9.11 f 6 \nentry=d\tfile\t9.9 f 5 \n\
+                     entry=e\tfile\t9.10 l 5 y\nentry=g\tfile\t9.10 f 5 ";
+        assert_eq!(lacks(one, other), ["b", "d", "e", "f"]);
     }
 
     #[test]

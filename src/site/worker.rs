@@ -3,6 +3,7 @@
 //! Invariant: a worker is told to begin only once; it outlives us, and is found again by the name of its job. Certificates
 //! travel, keys never do.
 
+use super::trees::{Facts, NOT_THERE};
 use super::{HostFile, write};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
@@ -46,7 +47,19 @@ impl Worker {
     /// # Errors
     /// [`Error::Remote`] where the host does not answer, or cannot make one.
     pub async fn certificate(&self, _permit: &Permit) -> Result<String> {
-        let said = self.call("identity", "").await?;
+        self.shown("identity").await
+    }
+
+    /// Ends the worker, where it lives, forgets how it ended, and returns the host's certificate.
+    ///
+    /// # Errors
+    /// As [`Worker::certificate`].
+    pub async fn ready(&self, _permit: &Permit) -> Result<String> {
+        self.shown("ready").await
+    }
+
+    async fn shown(&self, verb: &str) -> Result<String> {
+        let said = self.call(verb, "").await?;
         if said.contains("BEGIN CERTIFICATE") {
             return Ok(said);
         }
@@ -83,7 +96,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::certificate`].
     pub async fn begin(&self, permit: &Permit, settings: &[(&str, String)], peer: &str) -> Result<()> {
-        let (mut lines, mut texts) = (String::new(), vec![("peer.pem".to_owned(), peer.to_owned())]);
+        let (mut lines, mut texts) = (format!("PEER={}\n", quoted(peer)), Vec::new());
         for (name, value) in settings {
             let parts = parts(value);
             if let [whole] = parts[..] {
@@ -131,8 +144,9 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Worker::certificate`].
-    pub async fn facts(&self, path: &str, exclude: &[String], parts: &str) -> Result<String> {
-        let told = format!("PATHS={} EXCLUDE={} PARTS='{parts}' ", quoted(path), quoted(&exclude.join("\n")));
+    pub async fn facts(&self, path: &str, exclude: &[String], facts: Facts, parts: &str) -> Result<String> {
+        let facts = if facts == Facts::Times { "FACTS=times " } else { "" };
+        let told = format!("PATHS={} EXCLUDE={} {facts}PARTS='{parts}' ", quoted(path), quoted(&exclude.join("\n")));
         self.run(&told, "manifest", "").await
     }
 
@@ -163,7 +177,7 @@ impl Worker {
         let (program, job) = (format!("{}/carry.sh", self.folder), &self.job);
         // A host on which nothing was put yet has no job either.
         let line = format!(
-            "if [ -x '{program}' ]; then {before}'{program}' {verb} '{job}' {argument}; else echo state=nothing; fi"
+            "if [ -x '{program}' ]; then {before}'{program}' {verb} '{job}' {argument}; else echo {NOT_THERE}; fi"
         );
         self.shell(verb, line).await
     }

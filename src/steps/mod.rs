@@ -46,6 +46,7 @@ mod tables;
 mod throw_away;
 mod trees_moved;
 mod trial;
+mod uploads;
 
 pub use announced::Announced;
 pub use applied::Applied;
@@ -91,3 +92,4 @@ pub use tables::Tables;
 pub use throw_away::{Rounds, TakenOver};
 pub use trees_moved::TreesMoved;
 pub use trial::ReverseTrial;
+pub use uploads::{UploadsAhead, UploadsEnded, UploadsThere};

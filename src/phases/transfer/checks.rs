@@ -8,7 +8,7 @@ use crate::settings::Side;
 use crate::site;
 use crate::steps::checks::{
     Accounts, BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
-    OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, Versions, Workload,
+    OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, UploadsLacking, Versions, Workload,
 };
 use crate::steps::checksum_hash;
 
@@ -47,6 +47,10 @@ impl Transfer<'_> {
             servers: all.iter().map(|server| (server.clone(), self.minion(server))).collect(),
             seconds: self.settings.notice.host_seconds,
         };
+        for (id, trees) in &self.uploads {
+            let lacking = UploadsLacking { trees: trees.clone(), last: false };
+            self.graph.add(format!("check.{id}"), Role::Check, Check(lacking));
+        }
         let graph = &mut self.graph;
         let (from, to) = (self.from.clone(), self.to.clone());
         graph.add("check.room", Role::Check, Check(room));
@@ -136,6 +140,8 @@ impl Transfer<'_> {
                 .iter()
                 .filter_map(move |name| self.settings.node(side, name)?.minion.clone())
         });
+        let uploads = self.uploads.iter().flat_map(|(_, trees)| [&trees.pushes, &trees.takes]);
+        let notices = notices.chain(uploads.map(|worker| worker.host.clone()));
         let mut minions: Vec<String> =
             notices.chain([&self.from, &self.to].into_iter().filter_map(|server| self.minion(server))).collect();
         minions.sort();

@@ -8,6 +8,7 @@
 mod checks;
 
 use super::break_glass::page;
+use super::carried;
 use super::edge::{self, patient};
 use super::people;
 use super::role;
@@ -18,11 +19,11 @@ use crate::engine::{Graph, Role};
 use crate::error::Result;
 use crate::outside::Outside;
 use crate::settings::{Purge, Settings, Side};
-use crate::site::HostFile;
+use crate::site::{HostFile, Trees};
 use crate::steps::{
     Activated, Announced, Arrival, BreakGlass, Budgeted, CaughtUp, Decision, DefinitionsNoted, Drain, Everywhere,
     Fence, Follow, GuardReady, HostFiles, MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial,
-    RoleAtBoot, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved,
+    RoleAtBoot, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved, UploadsAhead, UploadsEnded,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -49,6 +50,8 @@ struct Transfer<'a> {
     gate: Vec<String>,
     fastly: Option<Fastly>,
     switches: Vec<Rc<Switch>>,
+    /// Files that people write, by the step that carries the last of them.
+    uploads: Vec<(String, Rc<Trees>)>,
 }
 
 /// Pairs each node's addresses with those of the node of the same name on the other side.
@@ -86,6 +89,7 @@ pub fn graph(
         graph: Graph::new(phase),
         gate: Vec::new(),
         switches: Vec::new(),
+        uploads: carried::uploads(settings, outside, from),
         fastly: settings.edge.as_ref().map(Fastly::new).transpose()?,
     };
     if let Some(fastly) = &transfer.fastly {
@@ -200,6 +204,12 @@ impl Transfer<'_> {
         for (id, step) in people::singletons(self.settings, self.outside, self.from_side, true) {
             self.graph.add(&id, Role::Fact, step).after(&staged);
             self.gate.push(id);
+        }
+        let gate = self.gate.clone();
+        for (id, trees) in &self.uploads {
+            let ahead = format!("{id}.ahead");
+            self.graph.add(&ahead, Role::Guard, Once(UploadsAhead(trees.clone()))).after(&gate);
+            self.gate.push(ahead);
         }
         let limit_ms = self.settings.databases.max_lag;
         let gate = self.gate.clone();
@@ -316,6 +326,7 @@ impl Transfer<'_> {
         .iter()
         .map(|id| (*id).to_owned())
         .chain([&self.from, &self.to].iter().map(|server| format!("tables.{}", server.name)))
+        .chain(self.uploads.iter().flat_map(|(id, _)| [format!("{id}.ahead"), format!("check.{id}")]))
         {
             self.graph.serve(&node, &[ids::FENCE, ids::PROMOTION]);
         }
@@ -343,6 +354,9 @@ impl Transfer<'_> {
         let (from, to) = (self.from.clone(), self.to.clone());
         self.settle_edge();
         let open = [ids::PROMOTION];
+        for (id, trees) in &self.uploads {
+            self.graph.add(id, Role::Guard, Once(UploadsEnded(trees.clone()))).after(open).serves(open);
+        }
         let stays = self.role_at_boot(&to, false, &open);
         let before = format!("scheduler.{}", from.name);
         let announced = ids::ANNOUNCED.into();

@@ -7,8 +7,10 @@
 #     carry.sh start JOB           begins to work as JOB/settings say, unless it works already or is done
 #     carry.sh status JOB [WAIT]   how it stands; with WAIT, once it has ended or so many seconds are over
 #     carry.sh reset JOB           ends the worker, and forgets how it ended
+#     carry.sh ready JOB           both: reset, and then this host's certificate
 #     carry.sh result JOB          what it found
-#     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files; with $PARTS, see below
+#     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files; with $PARTS, see below;
+#                                  with FACTS=times of sizes and times instead of contents
 set -uo pipefail
 umask 077
 # Two hosts sort alike.
@@ -175,16 +177,25 @@ whole() {
 patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
 
 push() {
-    local path number=0
-    export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+    local path number=0 how=(--delete)
+    # Where people write on both sides nothing goes, and what is newer stays.
+    [ -z "${ADD:-}" ] || how=(--update)
+    : >"$job/went"
+    export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=600,interval=0.1,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
     while IFS= read -r path; do
         number=$((number + 1))
         [ -e "$path" ] || continue
         # Anchored patterns are paths of this host; rsync counts from the tree.
         patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
-        rsync -aHAXS --numeric-ids --delete ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
-            "$path/" "rsync://$ADDRESS/tree$number/" || die "rsync of $path: $(tail -n1 "$job/log")"
+        rsync -aHAXS --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
+            --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" ||
+            die "rsync of $path: $(tail -n1 "$job/log")"
     done <<<"$PATHS"
+    # Files and links: of folders it tells a new time too.
+    {
+        echo "brought=$(grep -c '^[<ch][fL]' "$job/went")"
+        sed -n 's/^[<ch][fL][^ ]* /name=/p' "$job/went" | head -n 3
+    } >"$job/result"
 }
 
 take() {
@@ -211,6 +222,10 @@ entries() {
     done < <(patterns)
     (
         cd "$1" || exit 0
+        if [ "${FACTS:-}" = times ]; then
+            find "$PWD" "${skip[@]}" \( -type f -o -type l \) -printf '%P\tfile\t%T@ %y %s %l\n'
+            exit
+        fi
         find "$PWD" "${skip[@]}" -printf '%P\tnode\t%y %m %U:%G %l\n'
         find "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | xargs -0r b3sum |
             sed -E 's/^(\\?[0-9a-f]{64})  (.*)/\2\tcontents\t\1/'
@@ -271,6 +286,7 @@ work() {
     : >"$job/started"
     # shellcheck source=/dev/null
     . "$job/settings"
+    printf '%s\n' "$PEER" >"$job/peer.pem"
     further
     "$ROLE"
     : >"$job/done"
@@ -288,7 +304,8 @@ start)
 work) work ;;
 status) status "${3:-}" ;;
 reset) reset ;;
+ready) reset && identity ;;
 result) cat "$job/result" ;;
 manifest) manifest ;;
-*) echo "carry: identity, start, status, reset, result or manifest" >&2; exit 2 ;;
+*) echo "carry: identity, start, status, reset, ready, result or manifest" >&2; exit 2 ;;
 esac

@@ -1,0 +1,100 @@
+//! One pass that carries trees of files from a host to another.
+//!
+//! Invariant: both ends are ended whatever came of it; what a pass that broke off brought is gone on with by the next.
+
+use super::{Trees, Work};
+use crate::error::{Error, Result};
+use crate::journal::Permit;
+use futures_util::future::{join, try_join};
+use std::time::{Duration, Instant};
+
+/// How long one look waits for the end of a pass, in seconds.
+const LOOK: u64 = 3;
+
+/// What a pass does to the other side's trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// They become alike; what only they have goes.
+    Mirror,
+    /// As before, and what is of the same size and time is read and compared too.
+    MirrorAll,
+    /// They get what they lack, or have older; nothing goes.
+    Add,
+}
+
+/// What a pass brought that adds.
+#[derive(Debug, Default)]
+pub struct Brought {
+    pub files: u64,
+    /// The first of them.
+    pub names: Vec<String>,
+}
+
+impl Trees {
+    /// Says until when what begins now may last.
+    pub fn until(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.limit_ms)
+    }
+
+    /// Carries what the other side lacks. One that may break off ends where somebody asks for the end.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] with what either end said, [`Error::Deadline`], [`Error::Interrupted`].
+    pub async fn pass(&self, permit: &Permit, how: Pass, until: Instant, may_break_off: bool) -> Result<Brought> {
+        let brought = self.carry(permit, how, until, may_break_off).await;
+        let ended = self.end(permit).await;
+        let brought = brought?;
+        ended?;
+        Ok(brought)
+    }
+
+    async fn end(&self, permit: &Permit) -> Result<()> {
+        let (pushes, takes) = join(self.pushes.reset(permit), self.takes.reset(permit)).await;
+        pushes.and(takes)
+    }
+
+    async fn carry(&self, permit: &Permit, how: Pass, until: Instant, may_break_off: bool) -> Result<Brought> {
+        let (pushes, takes) = (&self.pushes, &self.takes);
+        let (theirs, ours) = try_join(pushes.ready(permit), takes.ready(permit)).await?;
+        let way = [("ADDRESS", self.address.to_string()), ("PORT", self.port.to_string())];
+        let mut take = vec![("ROLE", "take".to_owned()), ("PATHS", self.ours.join("\n"))];
+        take.extend(way.clone());
+        let word = |said: bool| if said { "1".to_owned() } else { String::new() };
+        let mut push = vec![
+            ("ROLE", "push".to_owned()),
+            ("PATHS", self.theirs.join("\n")),
+            ("EXCLUDE", self.their_exclude.join("\n")),
+            ("CHECKSUM", word(how == Pass::MirrorAll)),
+            ("ADD", word(how == Pass::Add)),
+        ];
+        push.extend(way);
+        // Whoever pushes waits until the other listens.
+        try_join(takes.begin(permit, &take, &theirs), pushes.begin(permit, &push, &ours)).await?;
+        let ended = loop {
+            let there = tokio::select! {
+                there = pushes.standing(Some(LOOK)) => there?,
+                why = pushes.outside.interrupted(), if may_break_off => return Err(Error::Interrupted(why)),
+            };
+            if there.work != Work::Working || Instant::now() >= until {
+                break there;
+            }
+        };
+        match ended.work {
+            Work::Done if how == Pass::Add => Ok(brought(&pushes.result().await?)),
+            Work::Done => Ok(Brought::default()),
+            Work::Working => {
+                let what = format!("{}: files to {}", pushes.host, takes.host);
+                Err(Error::Deadline { what, limit_ms: self.limit_ms })
+            }
+            Work::Failed | Work::Nothing => Err(Error::remote(&pushes.host, ended.words)),
+        }
+    }
+}
+
+fn brought(said: &str) -> Brought {
+    let of = |key: &'static str| said.lines().filter_map(move |line| line.strip_prefix(key));
+    Brought {
+        files: of("brought=").filter_map(|count| count.parse::<u64>().ok()).sum(),
+        names: of("name=").map(str::to_owned).collect(),
+    }
+}

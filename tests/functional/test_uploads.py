@@ -1,0 +1,239 @@
+"""Files that people write through the site move with it, and back: nobody's picture is lost, and none is taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import world
+from tests.lab.direct import DRILL
+from tests.lab.loopback import MINION, Chain
+from tests.lab.salt import Ran, SaltMaster
+
+ADDRESSES = {"old": "127.0.0.14", "new": "127.0.0.24"}
+STALE = 1_700_000_000
+
+
+class Storage:
+    """A folder of people's files on each side; one machine plays both nodes."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.home = chain.state / "storage"
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.old, self.new = self.home / "old" / "images", self.home / "new" / "images"
+        self.old.mkdir(parents=True)
+
+    def pillar(self) -> dict[str, Any]:
+        pillar = self.chain.pillar()
+        for side, address in ADDRESSES.items():
+            pillar["nodes"][side]["storage1"] = {"private": address, "minion": MINION}
+        pillar["prepare"] = {}
+        pillar["uploads"] = {
+            "wiki": {
+                "old": "storage1",
+                "new": "storage1",
+                "port": 14446,
+                "folder": str(self.home / "carry"),
+                "paths": [{"old": str(self.old), "new": str(self.new)}],
+                "exclude": [str(self.old / "thumb")],
+            }
+        }
+        return pillar
+
+    def files(self, side: str) -> dict[str, str]:
+        root = self.old if side == "old" else self.new
+        return {
+            str(path.relative_to(root)): path.read_text()
+            for path in root.rglob("*")
+            if path.is_file()
+        }
+
+    @contextlib.contextmanager
+    def people(self, side: str, obey: bool = True) -> Iterator[dict[str, str]]:
+        """Uploads one picture after another, until the side's notice is up where people obey; yields what was kept."""
+        root, notice = (self.old if side == "old" else self.new), self.chain.notice_path(side)
+        kept: dict[str, str] = {}
+        over = threading.Event()
+
+        def upload() -> None:
+            number = 0
+            while not over.is_set() and not (obey and notice.exists()):
+                number += 1
+                name = f"{number % 16:x}/by-people-{side}-{number}.png"
+                (root / name).parent.mkdir(exist_ok=True)
+                (root / name).write_text(f"picture {number} of {side}")
+                kept[name] = f"picture {number} of {side}"
+                time.sleep(0.01)
+
+        uploader = threading.Thread(target=upload)
+        uploader.start()
+        try:
+            yield kept
+        finally:
+            over.set()
+            uploader.join()
+
+
+@pytest.fixture(scope="module")
+def storage(chain: Chain) -> Iterator[Storage]:
+    chain.reset()
+    yield Storage(chain)
+    chain.reset()
+
+
+@pytest.fixture(scope="module")
+def master(storage: Storage) -> Iterator[SaltMaster]:
+    with SaltMaster(storage.pillar()) as running:
+        yield running
+
+
+def run(master: SaltMaster, phase: str, *more: str) -> Ran:
+    return master.run("state.orchestrate", f"migrate.{phase}", *more, timeout=240)
+
+
+def state(ran: Ran, phase: str) -> dict[str, Any]:
+    return ran.states[phase]
+
+
+def found(master: SaltMaster, phase: str) -> list[dict[str, Any]]:
+    answer = master.run("migrate.preflight", phase).answer
+    return [finding for finding in answer if finding["topic"] == "uploads"]
+
+
+def test_a_flip_without_what_carries_files_is_refused(storage: Storage, master: SaltMaster) -> None:
+    (storage.old / "a").mkdir()
+    (storage.old / "a" / "Castle.png").write_text("castle")
+    ran = run(master, "flip")
+    assert ran.rc != 0
+    assert f"nothing that carries files is on it, or on {MINION}" in str(state(ran, "flip"))
+    assert "state.orchestrate migrate.prepare" in str(state(ran, "flip"))
+    assert world.writable(storage.chain) == ["old-db1"]
+
+
+def test_prepare_brings_them_while_people_upload_and_takes_nothing(
+    storage: Storage, master: SaltMaster
+) -> None:
+    castle = storage.old / "a" / "Castle.png"
+    os.chown(castle, 1234, 2345)
+    os.utime(castle, (STALE, STALE))
+    (storage.old / "thumb").mkdir()
+    (storage.old / "thumb" / "Castle-120px.png").write_text("made anew over there")
+    storage.new.mkdir(parents=True)
+    (storage.new / "only-here.png").write_text("only here")
+    planned = run(master, "prepare", "test=True")
+    assert "uploads.wiki" in state(planned, "prepare")["changes"]
+    assert list(storage.files("new")) == ["only-here.png"]
+    with storage.people("old") as kept:
+        ran = run(master, "prepare")
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert (storage.new / "a" / "Castle.png").stat().st_uid == 1234
+    assert (storage.new / "a" / "Castle.png").stat().st_mtime == STALE
+    assert storage.files("new")["only-here.png"] == "only here"
+    assert not (storage.new / "thumb").exists()
+    # What came after the passes is the next run's.
+    assert kept
+    assert run(master, "prepare").rc == 0
+    assert kept.items() <= storage.files("new").items()
+    assert state(run(master, "prepare"), "prepare")["changes"] == {}
+
+
+def test_whoever_uploads_until_the_notice_has_it_on_the_other_side(
+    storage: Storage, master: SaltMaster
+) -> None:
+    (storage.old / "z-late.png").write_text("late")
+    (finding,) = found(master, "flip")
+    assert not finding["blocking"]
+    assert f"gets them before anybody waits: {storage.old}/z-late.png" in finding["found"]
+    moved(storage, master, "flip", "old", "new")
+    assert run(master, "flip", "test=True").states["flip"]["changes"] == {}
+    # People go on over there; a prepare brings nothing of the side that they left.
+    (storage.new / "a" / "Castle.png").write_text("castle, by day")
+    (storage.new / "z-late.png").unlink()
+    (storage.old / "a" / "Castle.png").write_text("of somebody on the old side")
+    assert "uploads.wiki" not in state(run(master, "prepare"), "prepare")["changes"]
+    assert storage.files("new")["a/Castle.png"] == "castle, by day"
+    os.utime(storage.old / "a" / "Castle.png", (STALE, STALE))
+    moved(storage, master, "revert", "new", "old")
+    files = storage.files("old")
+    assert files["a/Castle.png"] == "castle, by day"
+    assert files["z-late.png"] == "late", "nothing is taken away"
+    assert files["thumb/Castle-120px.png"] == "made anew over there"
+
+
+def moved(storage: Storage, master: SaltMaster, phase: str, side: str, other: str) -> None:
+    with storage.people(side) as kept:
+        ran = run(master, phase)
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert len(kept) > 10
+    assert kept.items() <= storage.files(other).items(), (phase, "an upload is lost")
+    (told,) = master.run("migrate.report").answer["runs"]
+    steps = {step["id"]: step["result"] for step in told["steps"]}
+    assert steps["uploads.wiki.ahead"] == steps["uploads.wiki"] == "done"
+
+
+def test_a_pass_that_fails_before_anybody_waits_takes_the_run_back(
+    storage: Storage, master: SaltMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DRILL, "fail-after:uploads.wiki.ahead")
+    ran = run(master, "flip")
+    assert str(state(ran, "flip")["comment"]).startswith("aborted:")
+    assert world.writable(storage.chain) == ["old-db1"]
+
+
+def test_who_writes_in_spite_of_the_notice_is_told_of_and_the_same_command_ends_it(
+    storage: Storage, master: SaltMaster
+) -> None:
+    with storage.people("old", obey=False) as kept:
+        ran = run(master, "flip")
+        assert ran.rc != 0
+        said = str(state(ran, "flip")["comment"])
+        assert said.startswith("stopped:"), said
+        assert f"{MINION}: somebody still writes there, though its notice is up" in said
+        assert "by-people-old-" in said
+        # People wait for none of it.
+        assert world.writable(storage.chain) == ["new-db1"]
+        assert not storage.chain.notice_path("new").exists()
+    ran = run(master, "flip")
+    assert ran.rc == 0, ran.stdout
+    assert kept.items() <= storage.files("new").items()
+
+
+def test_a_lot_whose_node_is_gone_for_good_holds_nothing_up_once_the_pillar_loses_it(
+    storage: Storage, master: SaltMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DRILL, "fail-before:uploads.wiki")
+    assert run(master, "revert").rc != 0
+    monkeypatch.delenv(DRILL)
+    assert world.writable(storage.chain) == ["old-db1"]
+    pillar = storage.pillar()
+    del pillar["uploads"]
+    master.set_pillar(pillar)
+    try:
+        ran = run(master, "revert")
+    finally:
+        master.set_pillar(storage.pillar())
+    assert ran.rc == 0, ran.stdout
+
+
+def test_a_folder_that_is_not_there_is_named_before_anybody_waits(
+    storage: Storage, master: SaltMaster
+) -> None:
+    pillar = storage.pillar()
+    nowhere = str(storage.home / "nowhere")
+    pillar["uploads"]["wiki"]["paths"].append(nowhere)
+    master.set_pillar(pillar)
+    try:
+        findings = found(master, "flip")
+    finally:
+        master.set_pillar(storage.pillar())
+    assert [f["found"] for f in findings if f["blocking"]] == [f"there is no {nowhere}"]
+    assert not Path(nowhere).exists()

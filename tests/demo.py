@@ -18,7 +18,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.lab import cdn, emptied, minions, wiki
+from tests.lab import cdn, emptied, minions, storage, wiki
 from tests.lab.beside import Beside, prepare
 from tests.lab.cloud import software
 from tests.lab.cloud.building import KEY
@@ -51,10 +51,10 @@ NOISE = (
 LEFT = {
     "old cloud, servers": [f"db1 ({STRANGER}) ACTIVE"],
     "new cloud, servers": [
-        *(f"{node} ACTIVE" for node in ("app1", "db1", "db2", "memcache1")),
+        *(f"{node} ACTIVE" for node in ("app1", "db1", "db2", "memcache1", "storage1")),
         f"relay ({STRANGER}) ACTIVE",
     ],
-    "new cloud, ports": ["app1", "db1", "db2", "memcache1"],
+    "new cloud, ports": ["app1", "db1", "db2", "memcache1", "storage1"],
     "new cloud, volumes": ["db2-backup in-use"],
     "new cloud, security groups": ["default", f"move ({STRANGER})", "site"],
     "new cloud, key pairs": [],
@@ -66,6 +66,7 @@ LEFT = {
         "new-db1",
         "new-db2",
         "new-memcache1",
+        "new-storage1",
     ],
     "new-db1, replicas": ["new-db2"],
     "new-app1, ssh keys": [STRANGER],
@@ -157,7 +158,7 @@ class Story:
         for side in ("old", "new"):
             self.site[f"{side}-app1"].write(CRON, "7 * * * * www-data /usr/bin/true\n")
         self.pillar()
-        say("the new side is five servers that nobody made yet; migrate.prepare")
+        say("the new side is six servers that nobody made yet; migrate.prepare")
         run, seconds = self.run("prepare")
         say(f"{len(run['servers'])} servers, and copies that follow the old side: {seconds:.0f} s")
         plane = self.rented.cloud.plane
@@ -240,7 +241,11 @@ class Story:
         keys = f"{KEY} the move\n{KEY[:-1]}G {STRANGER}\n"
         self.site["new-app1"].write(SSH_KEYS, keys, 0o600)
         with People(cdn.load(self.site, seconds=400), _record()) as people:
-            self.refused("cleanup", f"of {SOAK_SECONDS} s", "has not signed off")
+            # Somebody wrote it there after the move, past the notice.
+            left = f"{storage.FOLDER}/left-behind.txt"
+            self.site["old-storage1"].run(["touch", left])
+            self.refused("cleanup", f"of {SOAK_SECONDS} s", "has not signed off", left)
+            self.site["old-storage1"].run(["rm", left])
             say(f"the soak: {SOAK_SECONDS} s with readers and editors on the new side")
             people.wait_saves(20)
             while self.site.salt_run("migrate.preflight", "cleanup").stdout.count("has served"):
@@ -315,7 +320,7 @@ def seen_by(people: Verdict) -> dict[str, Any]:
         "write_unavailable_ms": people.write_unavailable_ms,
         "database_blocked_ms": None,
         "acknowledged": people.saved,
-        "lost": len(people.lost) + len(people.missing_from_text),
+        "lost": len(people.lost) + len(people.missing_from_text) + len(people.uploads_without_file),
         "duplicated": len(people.duplicated),
         "reader_requests": people.reader_requests,
         "reader_errors": people.reader_errors,

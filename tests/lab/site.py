@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.lab import database, leftovers, minions, wiki
+from tests.lab import database, leftovers, minions, storage, wiki
 from tests.lab.direct import DRILL
 from tests.lab.hosts import LAB, Host, exec_in
 from tests.lab.network import Network
@@ -28,16 +28,18 @@ ADDRESSES = {
     "old-db2": ["10.70.0.12"],
     "old-app1": ["10.70.0.21"],
     "old-memcache1": ["10.70.0.31"],
+    "old-storage1": ["10.70.0.41"],
     "deployment": ["10.80.0.5"],
     "relay": ["10.80.0.10"],
     "new-db1": ["10.80.0.11"],
     "new-db2": ["10.80.0.12"],
     "new-app1": ["10.80.0.21"],
     "new-memcache1": ["10.80.0.31"],
+    "new-storage1": ["10.80.0.41"],
     "edge": ["10.90.0.2", "10.90.0.11", "10.90.0.12"],
 }
 # Those of either side.
-NODES = ("db1", "db2", "app1", "memcache1")
+NODES = ("db1", "db2", "app1", "memcache1", "storage1")
 # The points of presence are addresses of the host `edge`; its first address is the control API's.
 POPS = {"pop1": "10.90.0.11", "pop2": "10.90.0.12"}
 NOTICE = "Migration in progress. Your page is safe; saving works again in a moment."
@@ -86,6 +88,9 @@ class Site:
             host.units.append("memcached.service")
         elif name.endswith("-app1"):
             host.units += ["nginx.service", wiki.fpm_unit()]
+            host.binds |= storage.volume(name[:3], wiki.IMAGES)
+        elif name.endswith("-storage1"):
+            host.binds |= storage.volume(name[:3], storage.FOLDER)
         return host
 
     def __getitem__(self, name: str) -> Host:
@@ -194,6 +199,8 @@ class Site:
             wiki.install(host, self[f"{side}-db1"].address, self[f"{side}-memcache1"].address)
         if host.name.endswith("-memcache1"):
             wiki.install_cache(host)
+        if host.name.endswith("-storage1"):
+            storage.install(host)
         for unit in host.units:
             host.enable(unit)
 
@@ -229,6 +236,7 @@ class Site:
                 "nodes": {"old": ["app1"], "new": ["app1"]},
                 "path": wiki.READONLY_FILE,
             },
+            "uploads": {"wiki": {"old": "storage1", "new": "storage1", "paths": [storage.FOLDER]}},
             "edge": self.edge,
         }
 

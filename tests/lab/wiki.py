@@ -21,6 +21,7 @@ from tests.lab.network import Network
 PUBLIC_NAME = "docs.example.org"
 DBHOST_FILE = "/etc/mediawiki/dbhost"
 CACHEHOST_FILE = "/etc/mediawiki/cachehost"
+IMAGES = "/var/lib/mediawiki/images"
 READONLY_FILE = "/etc/mediawiki/readonly"
 TEMPLATE = LAB / "template"
 PAGES = ["Main Page", *(f"Guide {number}" for number in range(1, 9))]
@@ -83,7 +84,7 @@ $wgLocalisationCacheConf['manualRecache'] = true;
 $wgJobRunRate = 0;
 $wgRateLimits = [];
 $wgEnableUploads = true;
-$wgUploadDirectory = '/var/lib/mediawiki/images';
+$wgUploadDirectory = '%(images)s';
 $wgUploadPath = '/images';
 $wgFileExtensions[] = 'txt';
 $wgVerifyMimeType = false;
@@ -175,6 +176,7 @@ def _install(host: Host, secrets: dict[str, str]) -> None:
         "dbhost": DBHOST_FILE,
         "cachehost": CACHEHOST_FILE,
         "readonly": READONLY_FILE,
+        "images": IMAGES,
         "password": secrets["wiki"],
         "key": random.token_hex(32),
         "upgrade": random.token_hex(8),

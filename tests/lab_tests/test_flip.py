@@ -91,6 +91,7 @@ def nobody_lost_anything(seen: Seen) -> None:
           f"(else {people.other_gap_ms}), notice {people.notice_ms}")  # fmt: skip
     assert (databases.lost, databases.duplicated) == (0, 0)
     assert (people.lost, people.duplicated, people.missing_from_text) == ([], [], [])
+    assert people.uploads_without_file == []
     assert people.reader_errors == 0, people.reader_error_examples
     assert people.editor_errors_other_than_notice == 0, people.editor_error_examples
     assert people.reader_requests > 50

@@ -1,6 +1,6 @@
 //! Files that are carried from a node of one side to a node of the other: what both need for it, and who carries.
 
-use super::databases::STATES;
+use super::databases::{ANSWER, STATES};
 use crate::engine::{Graph, Role};
 use crate::outside::Outside;
 use crate::settings::{Carried, Settings, Side};
@@ -9,9 +9,6 @@ use crate::steps::Applied;
 use serde_json::json;
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// Seconds within which a node has looked at every file of the trees.
-const READ: u64 = 3_600;
 
 /// Names the minion of a node that the pillar was seen to name.
 pub fn minion(settings: &Settings, side: Side, node: &str) -> String {
@@ -26,7 +23,7 @@ pub fn trees(settings: &Settings, outside: &Outside, carried: &Carried<'_>, from
         host: minion(settings, side, carried.node(side)),
         folder: carried.folder.to_owned(),
         job: format!("{job}-{role}"),
-        seconds: READ,
+        seconds: ANSWER,
     };
     Rc::new(Trees {
         pushes: worker(from, "push"),

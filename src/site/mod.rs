@@ -16,12 +16,12 @@ mod vhost;
 mod worker;
 
 pub use configuration::{Text, live, rendered};
-pub use pass::{Brought, Pass};
+pub use pass::Pass;
 pub use states::{Amiss, HostStates, States};
 pub use trees::{ABSENT, Hashes, Lacking, Trees};
 pub use tripwire::{Counted, Crossing, MEMORY, ROOM, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
-pub use worker::{Standing, Work, Worker};
+pub use worker::{Brought, Standing, Work, Worker};
 
 use crate::error::{Error, Result};
 use crate::journal::Permit;

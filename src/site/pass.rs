@@ -1,8 +1,8 @@
-//! One pass that carries trees of files from a host to another.
+//! How a host carries trees of files to another.
 //!
 //! Invariant: both ends are ended whatever came of it; what a pass that broke off brought is gone on with by the next.
 
-use super::{Trees, Work};
+use super::{Brought, Trees, Work};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use futures_util::future::{join, try_join};
@@ -18,16 +18,8 @@ pub enum Pass {
     Mirror,
     /// As before, and what is of the same size and time is read and compared too.
     MirrorAll,
-    /// They get what they lack, or have older; nothing goes.
+    /// They get what they lack, or have older; nothing goes. It is done again, some times, until there is nothing more.
     Add,
-}
-
-/// What a pass brought that adds.
-#[derive(Debug, Default)]
-pub struct Brought {
-    pub files: u64,
-    /// The first of them.
-    pub names: Vec<String>,
 }
 
 impl Trees {
@@ -42,15 +34,15 @@ impl Trees {
     /// [`Error::Remote`] with what either end said, [`Error::Deadline`], [`Error::Interrupted`].
     pub async fn pass(&self, permit: &Permit, how: Pass, until: Instant, may_break_off: bool) -> Result<Brought> {
         let brought = self.carry(permit, how, until, may_break_off).await;
-        let ended = self.end(permit).await;
+        // One that is done ended by itself; whoever takes never does.
+        let ended = join(
+            async { if brought.is_ok() { Ok(()) } else { self.pushes.reset(permit).await } },
+            self.takes.reset(permit),
+        );
+        let (pushes, takes) = ended.await;
         let brought = brought?;
-        ended?;
+        pushes.and(takes)?;
         Ok(brought)
-    }
-
-    async fn end(&self, permit: &Permit) -> Result<()> {
-        let (pushes, takes) = join(self.pushes.reset(permit), self.takes.reset(permit)).await;
-        pushes.and(takes)
     }
 
     async fn carry(&self, permit: &Permit, how: Pass, until: Instant, may_break_off: bool) -> Result<Brought> {
@@ -80,21 +72,12 @@ impl Trees {
             }
         };
         match ended.work {
-            Work::Done if how == Pass::Add => Ok(brought(&pushes.result().await?)),
-            Work::Done => Ok(Brought::default()),
+            Work::Done => Ok(ended.brought),
             Work::Working => {
                 let what = format!("{}: files to {}", pushes.host, takes.host);
                 Err(Error::Deadline { what, limit_ms: self.limit_ms })
             }
             Work::Failed | Work::Nothing => Err(Error::remote(&pushes.host, ended.words)),
         }
-    }
-}
-
-fn brought(said: &str) -> Brought {
-    let of = |key: &'static str| said.lines().filter_map(move |line| line.strip_prefix(key));
-    Brought {
-        files: of("brought=").filter_map(|count| count.parse::<u64>().ok()).sum(),
-        names: of("name=").map(str::to_owned).collect(),
     }
 }

@@ -30,7 +30,22 @@ pub struct Standing {
     pub position: String,
     /// Why it failed.
     pub words: String,
+    pub brought: Brought,
 }
+
+/// What a job brought that adds to trees of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Brought {
+    pub files: u64,
+    pub passes: u64,
+    /// How many of them in the last pass: then somebody still writes.
+    pub last: u64,
+    /// The first of those.
+    pub names: Vec<String>,
+}
+
+/// Seconds within which a host has looked at every file of its trees.
+const READ: u64 = 3_600;
 
 /// One job on one host.
 pub struct Worker {
@@ -38,6 +53,7 @@ pub struct Worker {
     pub host: String,
     pub folder: String,
     pub job: String,
+    /// How long an answer may take.
     pub seconds: u64,
 }
 
@@ -80,7 +96,12 @@ impl Worker {
             "nothing" => Work::Nothing,
             _ => return Err(Error::remote(&self.host, format!("the worker {} says {said:?}", self.job))),
         };
-        Ok(Standing { work, position: of("position="), words: of("words=") })
+        let brought = of("brought=");
+        let mut counts = brought.split(' ').filter_map(|count| count.parse().ok());
+        let mut count = || counts.next().unwrap_or_default();
+        let names = said.lines().filter_map(|line| line.strip_prefix("name=")).map(str::to_owned).collect();
+        let brought = Brought { files: count(), passes: count(), last: count(), names };
+        Ok(Standing { work, position: of("position="), words: of("words="), brought })
     }
 
     /// Ends the worker, where it lives, and forgets how it ended.
@@ -108,13 +129,19 @@ impl Worker {
             lines += &format!("{name}=$(cd \"$job\" && cat {})\n", names.join(" "));
             texts.extend(names.into_iter().zip(parts.into_iter().map(str::to_owned)));
         }
-        texts.push(("settings".to_owned(), lines));
+        // What is short needs no message of its own; none of it is secret.
+        let mut told = String::new();
+        if lines.len() > PART {
+            texts.push(("settings".to_owned(), lines));
+        } else {
+            told = format!("SETTINGS={} ", quoted(&lines));
+        }
         let place = |name: &str| format!("{}/{}/{name}", self.folder, self.job);
         let file = |name: &str| HostFile { host: self.host.clone(), path: place(name) };
         let files: Vec<HostFile> = texts.iter().map(|(name, _)| file(name)).collect();
         let contents = texts.into_iter().map(|(name, text)| (file(&name).key(), Some(text))).collect();
         write(&self.outside, permit, &files, &contents, self.seconds).await?;
-        self.call("start", "").await.map(|_| ())
+        self.run(&told, "start", "", self.seconds).await.map(|_| ())
     }
 
     /// Reads what the job found.
@@ -131,7 +158,7 @@ impl Worker {
     /// As [`Worker::certificate`].
     pub async fn manifest(&self, paths: &[String], exclude: &[String]) -> Result<BTreeMap<String, (String, u64)>> {
         let told = format!("PATHS={} EXCLUDE={} ", quoted(&paths.join("\n")), quoted(&exclude.join("\n")));
-        let said = self.run(&told, "manifest", "").await?;
+        let said = self.run(&told, "manifest", "", READ).await?;
         let tree = |line: &str| {
             let mut words = line.strip_prefix("tree=")?.splitn(3, ' ');
             let (hash, files) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
@@ -147,7 +174,7 @@ impl Worker {
     pub async fn facts(&self, path: &str, exclude: &[String], facts: Facts, parts: &str) -> Result<String> {
         let facts = if facts == Facts::Times { "FACTS=times " } else { "" };
         let told = format!("PATHS={} EXCLUDE={} {facts}PARTS='{parts}' ", quoted(path), quoted(&exclude.join("\n")));
-        self.run(&told, "manifest", "").await
+        self.run(&told, "manifest", "", READ).await
     }
 
     /// Counts, by git tree below some paths, the changes that nobody committed; nothing need be on the host for it.
@@ -161,7 +188,7 @@ impl Worker {
              tree=${{git%/.git}}; echo \"$(GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' -C \"$tree\" status --porcelain | wc -l) $tree\"; done",
             paths.join(" ")
         );
-        let said = self.shell("looking for git trees", line).await?;
+        let said = self.shell("looking for git trees", line, self.seconds).await?;
         let counted = said.lines().filter_map(|line| line.trim().split_once(' '));
         Ok(counted
             .filter_map(|(count, tree)| Some((tree.to_owned(), count.parse().ok()?)))
@@ -170,22 +197,22 @@ impl Worker {
     }
 
     async fn call(&self, verb: &str, argument: &str) -> Result<String> {
-        self.run("", verb, argument).await
+        self.run("", verb, argument, self.seconds).await
     }
 
-    async fn run(&self, before: &str, verb: &str, argument: &str) -> Result<String> {
+    async fn run(&self, before: &str, verb: &str, argument: &str, seconds: u64) -> Result<String> {
         let (program, job) = (format!("{}/carry.sh", self.folder), &self.job);
         // A host on which nothing was put yet has no job either.
         let line = format!(
             "if [ -x '{program}' ]; then {before}'{program}' {verb} '{job}' {argument}; else echo {NOT_THERE}; fi"
         );
-        self.shell(verb, line).await
+        self.shell(verb, line, seconds).await
     }
 
-    async fn shell(&self, what: &str, line: String) -> Result<String> {
+    async fn shell(&self, what: &str, line: String, seconds: u64) -> Result<String> {
         let calls = vec![Call::new("cmd.run_all", json!({"cmd": line, "python_shell": true}))];
         let hosts = [self.host.clone()];
-        let mut answers = self.outside.call(&hosts, calls, self.seconds).await?;
+        let mut answers = self.outside.call(&hosts, calls, seconds).await?;
         match answers.remove(&self.host).and_then(|said| said.into_iter().next()) {
             Some(Ok(Value::Object(said))) if said.get("retcode").and_then(Value::as_i64) == Some(0) => {
                 Ok(said.get("stdout").and_then(Value::as_str).unwrap_or_default().to_owned())

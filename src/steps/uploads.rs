@@ -10,27 +10,16 @@ use crate::step::{Earlier, Seen, Step, Undo};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// How often they are carried, until nothing is left to carry.
-const PASSES: u32 = 3;
-
 /// How they were carried.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Carried {
     pub files: u64,
-    pub passes: u32,
+    pub passes: u64,
 }
 
-/// Carries them until a pass finds nothing more; returns also what the last one still found.
-async fn carried(trees: &Trees, permit: &Permit, may_break_off: bool) -> Result<(Carried, Brought)> {
-    let until = trees.until();
-    let mut all = Carried::default();
-    loop {
-        let brought = trees.pass(permit, Pass::Add, until, may_break_off).await?;
-        all.files += brought.files;
-        all.passes += 1;
-        if brought.files == 0 || all.passes == PASSES {
-            return Ok((all, brought));
-        }
+impl From<&Brought> for Carried {
+    fn from(brought: &Brought) -> Self {
+        Self { files: brought.files, passes: brought.passes }
     }
 }
 
@@ -42,7 +31,11 @@ impl Step for UploadsThere {
     type Evidence = Carried;
 
     async fn observe(&self) -> Result<Seen<bool, Carried>> {
-        let lacking = self.0.lacking().await?;
+        let lacking = match self.0.lacking().await {
+            // A node that is not there yet has nothing.
+            Err(Error::Remote { problem, .. }) if problem.starts_with("did not answer") => None,
+            lacking => lacking?,
+        };
         Ok(Seen { fact: lacking.is_some_and(|lacking| lacking.paths.is_empty()), evidence: Carried::default() })
     }
 
@@ -52,8 +45,8 @@ impl Step for UploadsThere {
 
     async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Carried>> {
         // Who writes meanwhile is the next run's affair, and in the end the flip's.
-        let (evidence, _) = carried(&self.0, permit, true).await?;
-        Ok(Seen { fact: *to, evidence })
+        let brought = self.0.pass(permit, Pass::Add, self.0.until(), true).await?;
+        Ok(Seen { fact: *to, evidence: Carried::from(&brought) })
     }
 
     fn undo(&self) -> Undo<bool> {
@@ -70,7 +63,7 @@ impl Deed for UploadsAhead {
     const KEPT: &'static str = "the side they come from has them still, and keeps what is newer there";
 
     async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<Carried> {
-        Ok(carried(&self.0, permit, true).await?.0)
+        Ok(Carried::from(&self.0.pass(permit, Pass::Add, self.0.until(), true).await?))
     }
 }
 
@@ -83,14 +76,15 @@ impl Deed for UploadsEnded {
     const KEPT: &'static str = UploadsAhead::KEPT;
 
     async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<Carried> {
-        let (all, last) = carried(&self.0, permit, false).await?;
-        if last.files == 0 {
-            return Ok(all);
+        let brought = self.0.pass(permit, Pass::Add, self.0.until(), false).await?;
+        if brought.last == 0 {
+            return Ok(Carried::from(&brought));
         }
         let problem = format!(
-            "somebody still writes there, though its notice is up: {} files in the last of {PASSES} passes, for example {}",
-            last.files,
-            last.names.join(", ")
+            "somebody still writes there, though its notice is up: {} files in the last of {} passes, for example {}",
+            brought.last,
+            brought.passes,
+            brought.names.join(", ")
         );
         Err(Error::remote(&self.0.pushes.host, problem))
     }

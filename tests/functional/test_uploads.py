@@ -237,3 +237,19 @@ def test_a_folder_that_is_not_there_is_named_before_anybody_waits(
         master.set_pillar(storage.pillar())
     assert [f["found"] for f in findings if f["blocking"]] == [f"there is no {nowhere}"]
     assert not Path(nowhere).exists()
+
+
+def test_a_node_that_does_not_answer_is_one_finding_among_all(
+    storage: Storage, master: SaltMaster
+) -> None:
+    pillar = storage.pillar()
+    pillar["nodes"]["new"]["storage1"]["minion"] = "silent"
+    master.set_pillar(pillar)
+    try:
+        findings = master.run("migrate.preflight", "flip").answer
+    finally:
+        master.set_pillar(storage.pillar())
+    assert {(f["topic"], f["subject"]) for f in findings if f["blocking"]} == {
+        ("hosts", "minions"),
+        ("uploads", "silent"),
+    }

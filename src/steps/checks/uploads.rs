@@ -21,11 +21,16 @@ impl Topic for UploadsLacking {
         let (theirs, ours) = (&self.trees.pushes.host, &self.trees.takes.host);
         let mend = "salt-run state.orchestrate migrate.prepare";
         let lacking = match self.trees.lacking().await {
-            Err(error) if self.last => {
-                notes.doubt(ours, format!("whether it has all files of {theirs} cannot be seen: {error}"), CARRY);
+            Err(error) => {
+                let found = format!("whether it has all files of {theirs} cannot be seen: {error}");
+                if self.last {
+                    notes.doubt(ours, found, CARRY);
+                } else {
+                    notes.block(ours, found, "see that both minions answer");
+                }
                 return Ok(notes.findings);
             }
-            lacking => lacking?,
+            Ok(lacking) => lacking,
         };
         match lacking {
             None => {

@@ -4,7 +4,7 @@
 # outlives whoever started it; its lock says whether it lives.
 #
 #     carry.sh identity            this host's certificate; made once, the key never leaves
-#     carry.sh start JOB           begins to work as JOB/settings say, unless it works already or is done
+#     carry.sh start JOB           begins to work as JOB/settings say, or $SETTINGS, unless it works already or is done
 #     carry.sh status JOB [WAIT]   how it stands; with WAIT, once it has ended or so many seconds are over
 #     carry.sh reset JOB           ends the worker, and forgets how it ended
 #     carry.sh ready JOB           both: reset, and then this host's certificate
@@ -51,6 +51,7 @@ status() {
     elif [ -e "$job/done" ] && ! emptied; then echo state=done
     elif [ -e "$job/started" ] && [ ! -e "$job/done" ]; then echo state=failed
     else echo state=nothing; fi
+    [ ! -e "$job/brought" ] || cat "$job/brought"
     [ ! -e "$job/position" ] || echo "position=$(cat "$job/position")"
     [ ! -e "$job/words" ] || echo "words=$(tr '\n' ' ' <"$job/words")"
 }
@@ -75,7 +76,7 @@ reset() {
     # What a worker that was killed left of a copy.
     # shellcheck source=/dev/null
     [ ! -e "$job/copy" ] || (. "$job/settings" && further && forget_copy) || exit 1
-    rm -f "$job/started" "$job/done" "$job/words"
+    rm -f "$job/started" "$job/done" "$job/words" "$job/brought"
 }
 
 # Hands on what it is given, and what the other end hands on.
@@ -177,25 +178,31 @@ whole() {
 patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
 
 push() {
-    local path number=0 how=(--delete)
-    # Where people write on both sides nothing goes, and what is newer stays.
-    [ -z "${ADD:-}" ] || how=(--update)
-    : >"$job/went"
+    local path number pass=0 all=0 brought passes=1 how=(--delete)
+    # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring.
+    [ -z "${ADD:-}" ] || { how=(--update); passes=3; }
     export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=600,interval=0.1,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
-    while IFS= read -r path; do
-        number=$((number + 1))
-        [ -e "$path" ] || continue
-        # Anchored patterns are paths of this host; rsync counts from the tree.
-        patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
-        rsync -aHAXS --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
-            --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" ||
-            die "rsync of $path: $(tail -n1 "$job/log")"
-    done <<<"$PATHS"
-    # Files and links: of folders it tells a new time too.
-    {
-        echo "brought=$(grep -c '^[<ch][fL]' "$job/went")"
-        sed -n 's/^[<ch][fL][^ ]* /name=/p' "$job/went" | head -n 3
-    } >"$job/result"
+    while [ $pass -lt $passes ]; do
+        pass=$((pass + 1)) number=0
+        : >"$job/went"
+        while IFS= read -r path; do
+            number=$((number + 1))
+            [ -e "$path" ] || continue
+            # Anchored patterns are paths of this host; rsync counts from the tree.
+            patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
+            rsync -aHAXS --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
+                --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" ||
+                die "rsync of $path: $(tail -n1 "$job/log")"
+        done <<<"$PATHS"
+        # Files and links: of folders it tells a new time too.
+        brought=$(grep -c '^[<ch][fL]' "$job/went")
+        all=$((all + brought))
+        {
+            printf 'brought=%s %s %s\n' "$all" "$pass" "$brought"
+            sed -n 's/^[<ch][fL][^ ]* /name=/p' "$job/went" | head -n 3
+        } >"$job/brought"
+        [ "$brought" -gt 0 ] || break
+    done
 }
 
 take() {
@@ -296,6 +303,7 @@ case $verb in
 identity) identity ;;
 start)
     if works || [ -e "$job/done" ]; then exit 0; fi
+    [ -z "${SETTINGS:-}" ] || { mkdir -p "$job" && printf '%s' "$SETTINGS" >"$job/settings"; }
     rm -f "$job/started"
     setsid --fork "$here/$(basename "$0")" work "$job" </dev/null >>"$job/log" 2>&1
     # Once it has the lock it is seen.

@@ -44,12 +44,17 @@ pub(super) fn resolved(side: Side, access: &Access) -> Result<Access> {
     })
 }
 
+/// How long a connection may rest before it is used again: less than any server lets it, for one that is closed while a
+/// request is on its way leaves the request without an answer.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// Builds the HTTP client: limits of ours, and the authority that signed the API's certificate.
 pub(super) fn http(side: Side, access: &Access) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(Duration::from_millis(access.deadlines.connect))
         // The client's own limit comes first; this one is for what it does not wrap.
         .timeout(Duration::from_millis(access.deadlines.request + 1_000))
+        .pool_idle_timeout(IDLE)
         .user_agent(concat!("saltext-migrate/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = &access.cacert {
         let wrong = |found: String| Error::Settings {
@@ -120,4 +125,42 @@ pub(super) async fn session(access: &Access, http: &reqwest::Client) -> std::res
         _ => InterfaceType::Public,
     });
     Ok(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_connection_that_rested_is_not_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                // As one that closes a resting connection just when a request comes: each gets one answer.
+                std::thread::spawn(move || {
+                    let mut connection = connection.unwrap();
+                    let request = |from: &mut BufReader<_>| {
+                        let lines = from.lines().map_while(std::result::Result::ok);
+                        lines.take_while(|line| !line.is_empty()).count() > 0
+                    };
+                    let mut reader = BufReader::new(connection.try_clone().unwrap());
+                    if request(&mut reader) {
+                        connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                        request(&mut reader);
+                    }
+                });
+            }
+        });
+        let access: Access = serde_json::from_value(serde_json::json!({"cloud": "any"})).unwrap();
+        let client = http(Side::New, &access).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert!(client.get(&url).send().await.unwrap().status().is_success());
+            tokio::time::sleep(IDLE + Duration::from_millis(200)).await;
+            assert!(client.get(&url).send().await.unwrap().status().is_success());
+        });
+    }
 }

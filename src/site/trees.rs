@@ -17,6 +17,8 @@ pub const ABSENT: &str = "absent";
 const NAMED: usize = 20;
 /// How many bytes of a manifest a host tells at once, as one message takes them.
 const TOLD: u64 = 400_000;
+/// With what a host begins that has not the tree.
+const NO_TREE: &str = "tree=absent";
 /// What a host says on which nothing was put yet.
 pub(super) const NOT_THERE: &str = "state=nothing";
 
@@ -72,19 +74,6 @@ impl Trees {
         Ok((self.theirs.iter().zip(paths).map(|(name, place)| (name.clone(), hash(place))).collect(), files))
     }
 
-    /// Names the trees that the node they come from does not have, where it can look.
-    ///
-    /// # Errors
-    /// As [`Trees::there`].
-    pub async fn absent(&self) -> Result<Vec<String>> {
-        let mut absent = Vec::new();
-        for tree in &self.theirs {
-            let said = self.pushes.facts(tree, &self.their_exclude, Facts::Times, "all").await?;
-            absent.extend(said.starts_with("tree=absent").then(|| tree.clone()));
-        }
-        Ok(absent)
-    }
-
     /// Says of each tree that both nodes have what differs in it, by its path on the old node: the first names, each with
     /// what is other, as `top.sls (contents, mode)`, and how many more.
     ///
@@ -123,6 +112,9 @@ impl Trees {
         if [&one, &other].iter().any(|said| said.trim() == NOT_THERE) {
             return Ok(None);
         }
+        if one.starts_with(NO_TREE) {
+            return Ok(Some((one, String::new(), true)));
+        }
         let (asked, all) = differing(&parts(&one), &parts(&other));
         if asked.is_empty() {
             return Ok(Some((String::new(), String::new(), true)));
@@ -141,6 +133,10 @@ impl Trees {
         let mut found = Lacking { all: true, ..Lacking::default() };
         for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
             let Some((one, other, all)) = self.apart(theirs, ours, Facts::Times).await? else { return Ok(None) };
+            if one.starts_with(NO_TREE) {
+                found.missing.push(theirs.clone());
+                continue;
+            }
             found.all &= all;
             found.paths.extend(lacks(&one, &other).into_iter().map(|path| format!("{theirs}/{path}")));
         }
@@ -163,6 +159,8 @@ pub struct Lacking {
     pub paths: Vec<String>,
     /// Whether these are all: a message takes so much.
     pub all: bool,
+    /// Trees that the node they come from has not.
+    pub missing: Vec<String>,
 }
 
 impl std::fmt::Display for Lacking {

@@ -13,13 +13,13 @@ pub struct UploadsLacking {
     pub last: bool,
 }
 
+const PREPARE: &str = "salt-run state.orchestrate migrate.prepare";
 const CARRY: &str = "carry them, or see that nobody needs them";
 
 impl Topic for UploadsLacking {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("uploads");
         let (theirs, ours) = (&self.trees.pushes.host, &self.trees.takes.host);
-        let mend = "salt-run state.orchestrate migrate.prepare";
         let lacking = match self.trees.lacking().await {
             Err(error) => {
                 let found = format!("whether it has all files of {theirs} cannot be seen: {error}");
@@ -32,23 +32,21 @@ impl Topic for UploadsLacking {
             }
             Ok(lacking) => lacking,
         };
-        match lacking {
-            None => {
-                notes.block(ours, format!("nothing that carries files is on it, or on {theirs}"), mend);
-            }
-            Some(lacking) if lacking.paths.is_empty() => {}
-            Some(lacking) if self.last => {
-                let found = format!("it lacks files that {theirs} has, or has them older: {lacking}");
-                notes.doubt(ours, found, CARRY);
-            }
-            Some(lacking) => {
-                let found = format!("it lacks files that {theirs} has, and gets them before anybody waits: {lacking}");
-                notes.warn(ours, found, "nothing; where they are many, prepare brings them by day");
-            }
+        let Some(lacking) = lacking else {
+            notes.block(ours, format!("nothing that carries files is on it, or on {theirs}"), PREPARE);
+            return Ok(notes.findings);
+        };
+        for tree in &lacking.missing {
+            notes.block(theirs, format!("there is no {tree}"), "make it there, or take it out of migrate:uploads");
         }
-        for tree in self.trees.absent().await? {
-            let mend = "make it there, or take it out of migrate:uploads";
-            notes.block(theirs, format!("there is no {tree}"), mend);
+        if lacking.paths.is_empty() {
+            return Ok(notes.findings);
+        }
+        if self.last {
+            notes.doubt(ours, format!("it lacks files that {theirs} has, or has them older: {lacking}"), CARRY);
+        } else {
+            let found = format!("it lacks files that {theirs} has, and gets them before anybody waits: {lacking}");
+            notes.warn(ours, found, "nothing; where they are many, prepare brings them by day");
         }
         Ok(notes.findings)
     }

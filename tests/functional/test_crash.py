@@ -315,7 +315,7 @@ def test_a_process_killed_after_any_record_is_finished_or_taken_back_by_the_same
             assert len(steps) == len(set(steps)), (number, steps)
             if again.verdict == "done":
                 # Whatever process did what: the run is told whole.
-                assert {"fence", "promotion", "farewell"} <= set(steps), (number, steps)
+                assert {"fence", "promotion", "arrived-everywhere"} <= set(steps), (number, steps)
                 assert 0 < told["window_ms"] < 60_000, number
             if again.verdict == "aborted":
                 assert site.look() == start, (number, phase)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -233,10 +234,44 @@ def test_a_folder_that_is_not_there_is_named_before_anybody_waits(
     master.set_pillar(pillar)
     try:
         findings = found(master, "flip")
+        prepared = run(master, "prepare")
     finally:
         master.set_pillar(storage.pillar())
+    assert f"there is no {nowhere}" in str(state(prepared, "prepare")["comment"])
     assert [f["found"] for f in findings if f["blocking"]] == [f"there is no {nowhere}"]
     assert not Path(nowhere).exists()
+
+
+def test_files_that_vanish_while_they_are_carried_end_nothing(
+    storage: Storage, tmp_path: Path
+) -> None:
+    # One that is gone when its turn comes: rsync calls that an error.
+    carry, old, new = (tmp_path / name for name in ("carry", "old", "new"))
+    shutil.copytree(storage.home / "carry", carry, ignore=shutil.ignore_patterns("uploads-*"))
+    old.mkdir()
+    new.mkdir()
+    (old / "stays.png").write_text("stays")
+    shim = tmp_path / "bin" / "rsync"
+    shim.parent.mkdir()
+    shim.write_text(
+        f'#!/bin/sh\n{shutil.which("rsync")} "$@"; code=$?\n'
+        f'case "$*" in *--server*) exit $code;; esac\n'
+        f"[ -e {tmp_path}/once ] && exit $code\n: >{tmp_path}/once; touch {old}/renamed.png; exit 24\n"
+    )
+    shim.chmod(0o755)
+    told = {"PEER": (carry / "cert.pem").read_text(), "ADDRESS": "127.0.0.24", "PORT": "14447"}
+    for role, paths in (("take", new), ("push", old)):
+        settings = told | {"ROLE": role, "PATHS": str(paths), "EXCLUDE": "", "ADD": "1"}
+        lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
+        environment = {"SETTINGS": lines, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+        subprocess.run([carry / "carry.sh", "start", role], env=environment, check=True)
+    try:
+        asked = [carry / "carry.sh", "status", "push", "20"]
+        said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run([carry / "carry.sh", "reset", "take"], check=True)
+    assert "state=done" in said, said
+    assert sorted(path.name for path in new.iterdir()) == ["renamed.png", "stays.png"]
 
 
 def test_a_node_that_does_not_answer_is_one_finding_among_all(

@@ -178,12 +178,12 @@ whole() {
 patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
 
 push() {
-    local path number pass=0 all=0 brought passes=1 how=(--delete)
+    local path number pass=0 all=0 brought passes=1 vanished code how=(--delete)
     # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring.
     [ -z "${ADD:-}" ] || { how=(--update); passes=3; }
     export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=600,interval=0.1,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
     while [ $pass -lt $passes ]; do
-        pass=$((pass + 1)) number=0
+        pass=$((pass + 1)) number=0 vanished=
         : >"$job/went"
         while IFS= read -r path; do
             number=$((number + 1))
@@ -191,8 +191,11 @@ push() {
             # Anchored patterns are paths of this host; rsync counts from the tree.
             patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
             rsync -aHAXS --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
-                --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" ||
-                die "rsync of $path: $(tail -n1 "$job/log")"
+                --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went"
+            code=$?
+            # People take files away, and give them other names, while they are carried (24): then one pass more is due.
+            if [ $code -eq 24 ] && [ -n "${ADD:-}" ]; then vanished=1
+            elif [ $code -ne 0 ]; then die "rsync of $path: $(tail -n1 "$job/log")"; fi
         done <<<"$PATHS"
         # Files and links: of folders it tells a new time too.
         brought=$(grep -c '^[<ch][fL]' "$job/went")
@@ -201,7 +204,7 @@ push() {
             printf 'brought=%s %s %s\n' "$all" "$pass" "$brought"
             sed -n 's/^[<ch][fL][^ ]* /name=/p' "$job/went" | head -n 3
         } >"$job/brought"
-        [ "$brought" -gt 0 ] || break
+        [ "$brought" -gt 0 ] || [ -n "$vanished" ] || break
     done
 }
 

@@ -30,7 +30,9 @@ pub enum Status {
     Active,
     Building,
     Error,
-    /// Stopped, paused, being deleted: what somebody else does with it.
+    /// Asked to be deleted: it is listed, under any status, until it has gone.
+    Going,
+    /// Stopped, paused, resized: what somebody else does with it.
     Other,
 }
 
@@ -214,6 +216,7 @@ impl Cloud {
 fn server(found: &Value) -> Server {
     let word = text(found, "status");
     let status = match word.as_str() {
+        _ if text(found, "OS-EXT-STS:task_state") == "deleting" => Status::Going,
         "ACTIVE" => Status::Active,
         "BUILD" | "REBUILD" => Status::Building,
         "ERROR" => Status::Error,

@@ -172,7 +172,7 @@ fn volume(found: &Value) -> Volume {
     let condition = match word.as_str() {
         "creating" | "downloading" => Condition::Creating,
         "available" => Condition::Available,
-        "reserved" | "attaching" => Condition::Attaching,
+        "reserved" | "attaching" | "detaching" => Condition::Attaching,
         "in-use" => Condition::InUse,
         "error" => Condition::Error,
         "deleting" => Condition::Deleting,

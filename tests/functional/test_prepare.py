@@ -492,8 +492,10 @@ def test_a_pair_is_kept_on_two_hosts_and_a_third_finds_none(site: Site) -> None:
     (group,) = site.cloud.new.get("compute", "/os-server-groups")["server_groups"]
     assert group["name"] == "saltext-migrate-lab-databases"
     assert site.apply().verdict == "unchanged"
-    site.cloud.new.call("DELETE", "compute", f"/servers/{ident_of(site, 'app1')}")
+    gone = ident_of(site, "app1")
+    site.cloud.new.call("DELETE", "compute", f"/servers/{gone}")
     site.prepare["apart"]["databases"].append("app1")
+    site.cloud.new.gone(gone)
     full = site.apply()
     assert full.verdict == "stopped", full.problem
     assert "No valid host" in full.problem["message"], full.problem
@@ -507,6 +509,30 @@ def test_a_pair_is_kept_on_two_hosts_and_a_third_finds_none(site: Site) -> None:
 def ident_of(site: Site, name: str) -> str:
     (ident,) = [server["id"] for server in site.cloud.new.servers() if server["name"] == name]
     return str(ident)
+
+
+def test_a_server_on_its_way_out_is_waited_for_and_made_anew(site: Site) -> None:
+    assert site.apply().verdict == "done"
+    gone = ident_of(site, "app1")
+    with site.cloud.plane.no_server_goes():
+        site.cloud.new.call("DELETE", "compute", f"/servers/{gone}")
+        assert ident_of(site, "app1") == gone, "it is still listed"
+        planned = site.plan()
+        assert planned.answer, planned.problem
+        assert not planned.answer["refused"], planned.answer["findings"]
+        (change,) = [
+            change for change in planned.answer["changes"] if change["step"] == "server.app1"
+        ]
+        assert change["old"] is None
+        site.prepare["deadlines"]["server"] = 1_000
+        waits = site.apply()
+        assert waits.verdict == "stopped", waits.problem
+        assert "app1: its server that is being deleted to go" in waits.problem["message"]
+    site.prepare["deadlines"]["server"] = 60_000
+    done = site.apply()
+    assert done.verdict == "done", done.problem
+    site.stands()
+    assert ident_of(site, "app1") != gone
 
 
 def test_a_server_that_ran_is_never_deleted_whatever_state_it_is_in(site: Site) -> None:

@@ -38,7 +38,12 @@ impl Topic for FleetFits {
             }
             let ours = project.ours(node, &servers);
             match ours.first() {
-                None => self.new_server(&mut notes, node, wanted, &mut sum).await?,
+                None => {
+                    // One that is being deleted leaves its place to it.
+                    let leaves = !project.marked(node, &servers).is_empty();
+                    let sum = if leaves { &mut Sum::default() } else { &mut sum };
+                    self.new_server(&mut notes, node, wanted, sum).await?;
+                }
                 Some(server) => {
                     if server.status == Status::Error && !server.ran {
                         // It is made again, in its own place.
@@ -256,7 +261,7 @@ impl FleetFits {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
         let mut largest = 0;
         for (node, wanted) in &self.0.prepare.servers {
-            let server = self.0.ours(node, &servers).first().map(|server| server.id.clone());
+            let server = self.0.marked(node, &servers).first().map(|server| server.id.clone());
             for (name, volume) in &wanted.volumes {
                 let subject = format!("{node}:{name}");
                 let pillar = format!("migrate:prepare:servers:{node}:volumes:{name}");

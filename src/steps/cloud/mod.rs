@@ -53,8 +53,8 @@ impl Project {
         Mark::new(&self.prepare.site, name)
     }
 
-    /// Finds the servers that carry a node's mark, the healthiest first.
-    pub fn ours<'a>(&self, node: &str, servers: &'a [Server]) -> Vec<&'a Server> {
+    /// Finds the servers that carry a node's mark, also those that are being deleted, the healthiest first.
+    pub fn marked<'a>(&self, node: &str, servers: &'a [Server]) -> Vec<&'a Server> {
         let mark = self.mark(node);
         let mut found: Vec<&Server> = servers.iter().filter(|server| mark.is_on(server)).collect();
         let health = |status| match status {
@@ -62,8 +62,16 @@ impl Project {
             Status::Building => 1,
             Status::Other => 2,
             Status::Error => 3,
+            Status::Going => 4,
         };
         found.sort_by(|one, other| (health(one.status), &one.id).cmp(&(health(other.status), &other.id)));
+        found
+    }
+
+    /// Finds the servers that a node has, or will have, the healthiest first.
+    pub fn ours<'a>(&self, node: &str, servers: &'a [Server]) -> Vec<&'a Server> {
+        let mut found = self.marked(node, servers);
+        found.retain(|server| server.status != Status::Going);
         found
     }
 

@@ -35,7 +35,7 @@ impl Removed {
         Ok(match self.thing {
             Thing::Server => {
                 let servers = cloud.servers().await?;
-                self.project.ours(&self.name, &servers).iter().map(|server| server.id.clone()).collect()
+                self.project.marked(&self.name, &servers).iter().map(|server| server.id.clone()).collect()
             }
             Thing::Port => {
                 let ports = cloud.ports().await?;

@@ -269,6 +269,10 @@ impl Step for ServerMade {
                     return Err(Error::remote(&project.cloud.name, problem));
                 }
                 Some(server) => self.in_time(limit, &format!("the server {} to be up", server.id))?,
+                // It holds the port, and its place in a group that is kept apart.
+                None if !project.marked(&self.node, &servers).is_empty() => {
+                    self.in_time(limit, "its server that is being deleted to go")?;
+                }
                 None => {
                     up.asked_at.get_or_insert_with(now);
                     up.flavor = Some(self.make(permit, to, earlier).await?);

@@ -101,15 +101,21 @@ class Account:
     def volumes(self) -> list[dict[str, Any]]:
         return self.get("volumev3", "/volumes/detail?limit=1000")["volumes"]
 
-    def sweep(self) -> None:
-        """Deletes everything in the project but networks and images, and waits until it is gone."""
-        for server in self.servers():
-            self.call("DELETE", "compute", f"/servers/{server['id']}")
+    def gone(self, *servers: str) -> None:
+        """Waits until servers that were deleted are gone; the API has no wait for that."""
         deadline = time.monotonic() + 120
-        while self.servers():
+        while {server["id"] for server in self.servers()} & set(servers):
             if time.monotonic() > deadline:
                 raise TimeoutError("servers do not go away")
             time.sleep(0.3)
+
+    def sweep(self) -> None:
+        """Deletes everything in the project but networks and images, and waits until it is gone."""
+        deadline = time.monotonic() + 120
+        servers = [server["id"] for server in self.servers()]
+        for server in servers:
+            self.call("DELETE", "compute", f"/servers/{server}")
+        self.gone(*servers)
         while volumes := self.volumes():
             for volume in volumes:
                 if volume["status"] in ("available", "error"):

@@ -43,6 +43,11 @@ class Place:
         """The port of its database."""
         return self.base + 6
 
+    @property
+    def deletions(self) -> Path:
+        """What is locked while no server may go."""
+        return self.home / "state" / "nova" / "deletions"
+
     def url(self, service: str) -> str:
         return f"http://{self.address}:{self.base + PORTS[service]}"
 
@@ -99,6 +104,7 @@ def environment(place: Place) -> dict[str, str]:
         "OS_NEUTRON_CONFIG_DIR": str(etc / "neutron"),
         "OS_NEUTRON_CONFIG_FILES": "neutron.conf",
         "LAB_NOVA_CONF": str(etc / "nova" / "nova.conf"),
+        "LAB_NOVA_DELETIONS": str(place.deletions),
         "LAB_CINDER_CONF": str(etc / "cinder" / "cinder.conf"),
     }
 

@@ -9,12 +9,14 @@ and volume.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import sys
 import threading
 import traceback
 import uuid
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -39,7 +41,11 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 
 def _hypervisors() -> None:
-    """Gives Nova's fake driver an identity for each host: as released it has one for each process."""
+    """Gives Nova's fake driver an identity for each host: as released it has one for each process.
+
+    A guest of it takes as long to end as somebody holds the lock of deletions.
+    """
+    from nova.objects import Instance
     from nova.virt import fake
 
     class Hypervisor(fake.FakeDriver):  # type: ignore[misc]
@@ -52,6 +58,11 @@ def _hypervisors() -> None:
             del refresh
             names = self.get_available_nodes()
             return {str(uuid.uuid5(uuid.NAMESPACE_DNS, name)): name for name in names}
+
+        def destroy(self, context: Any, instance: Instance, *more: Any, **named: Any) -> None:
+            with Path(os.environ["LAB_NOVA_DELETIONS"]).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                super().destroy(context, instance, *more, **named)
 
     # Nova looks for drivers among its own alone.
     fake.Hypervisor = Hypervisor

@@ -97,6 +97,12 @@ pub trait Step {
         !self.lasts() && found == old
     }
 
+    /// Whether what a run made true becomes untrue by itself, as people go on with their work: a run that died has it made
+    /// true once more.
+    fn wanes(&self) -> bool {
+        false
+    }
+
     /// Whether a value that is neither as it was nor as it should be is what a `set` that died leaves behind.
     fn half_done(&self, _found: &Self::Fact, _old: &Self::Fact, _new: &Self::Fact) -> bool {
         false
@@ -119,6 +125,7 @@ pub(crate) trait Erased {
     fn undo(&self) -> Result<Undo<Value>>;
     fn compares_and_sets(&self) -> bool;
     fn rebooted(&self, found: &Value, old: &Value, new: &Value) -> bool;
+    fn wanes(&self) -> bool;
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool;
 }
 
@@ -159,6 +166,10 @@ impl<S: Step> Erased for S {
 
     fn rebooted(&self, found: &Value, old: &Value, new: &Value) -> bool {
         facts(found, old, new).is_some_and(|(found, old, new)| Step::rebooted(self, &found, &old, &new))
+    }
+
+    fn wanes(&self) -> bool {
+        Step::wanes(self)
     }
 
     fn half_done(&self, found: &Value, old: &Value, new: &Value) -> bool {

@@ -51,8 +51,9 @@ NOISE = (
 LEFT = {
     "old cloud, servers": [f"db1 ({STRANGER}) ACTIVE"],
     "new cloud, servers": [
-        *(f"{node} ACTIVE" for node in ("app1", "db1", "db2", "memcache1", "storage1")),
+        *(f"{node} ACTIVE" for node in ("app1", "db1", "db2", "memcache1")),
         f"relay ({STRANGER}) ACTIVE",
+        "storage1 ACTIVE",
     ],
     "new cloud, ports": ["app1", "db1", "db2", "memcache1", "storage1"],
     "new cloud, volumes": ["db2-backup in-use"],

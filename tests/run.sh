@@ -142,7 +142,7 @@ test)
     in_memory
     stage "unit, contract and functional tests, two at a time, and the checks and tests of Rust" run_side_by_side "tests/unit tests/contract tests/functional" \
         tests/functional/test_{plane,prepare,prepare_access,prepare_salt,prepare_volumes,two_masters,cleanup}.py \
-        tests/functional/test_{cleanup_salt,seeding,deployment,kinds,mysql,tls,testing,uploads}.py
+        tests/functional/test_{cleanup_salt,seeding,deployment,kinds,mysql,tls,testing}.py
     in_lab=1
     stage "the lab: two clouds on this machine (root only)" run "$python" -m pytest -m lab tests/lab_tests
     in_lab=

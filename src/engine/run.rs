@@ -319,7 +319,9 @@ impl<'a> Run<'a> {
         let (permit, want) = match recorded {
             Some(StepState::Done { new, .. }) if seen.fact == new => return Ok(Carried::Stands),
             Some(StepState::Done { old, new, .. }) => {
-                if !self.journal.borrow().state().committed || !node.step.rebooted(&seen.fact, &old, &new) {
+                let committed = self.journal.borrow().state().committed;
+                let again = if committed { node.step.rebooted(&seen.fact, &old, &new) } else { node.step.wanes() };
+                if !again {
                     return drift(&old, &new, &seen.fact);
                 }
                 (self.journal.borrow_mut().start(&node.id, &old, &new)?, new)

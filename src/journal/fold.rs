@@ -93,9 +93,14 @@ impl RunState {
             Record::Started { step, old, new } => {
                 match self.steps.get(step) {
                     None | Some(StepState::Unchanged { .. }) => {}
-                    // A reboot took it back.
-                    Some(StepState::Done { .. }) if self.committed => {}
-                    _ => return illegal("a step starts once before the commit point"),
+                    // A reboot took it back, or people's work: an abort has the same value to restore.
+                    Some(StepState::Done { old: was, new: became, .. })
+                        if self.committed || (was == old && became == new) => {}
+                    _ => {
+                        return illegal(
+                            "a step starts once before the commit point, or again from the same value to the same",
+                        );
+                    }
                 }
                 if self.aborting.is_some() {
                     return illegal("nothing starts while the run goes back");

@@ -101,13 +101,16 @@ fn illegal_transitions_are_refused() {
 }
 
 #[test]
-fn what_a_reboot_took_back_starts_once_more_behind_the_commit_point() {
+fn what_was_done_starts_once_more_and_before_the_commit_point_only_from_the_value_that_an_abort_restores() {
     let (_folder, mut journal) = begun();
     journal.start("domain", &json!(99), &json!(0)).unwrap();
     journal.keep(Record::Done { step: "domain".into(), fact: json!(0), evidence: json!(null) }).unwrap();
-    assert!(journal.start("domain", &json!(99), &json!(0)).is_err());
-    journal.keep(Record::Committed { step: "promotion".into() }).unwrap();
+    assert!(journal.start("domain", &json!(7), &json!(0)).is_err());
+    assert!(journal.start("domain", &json!(99), &json!(1)).is_err());
     journal.start("domain", &json!(99), &json!(0)).unwrap();
+    journal.keep(Record::Done { step: "domain".into(), fact: json!(0), evidence: json!(null) }).unwrap();
+    journal.keep(Record::Committed { step: "promotion".into() }).unwrap();
+    journal.start("domain", &json!(7), &json!(0)).unwrap();
 }
 
 #[test]

@@ -84,10 +84,7 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         data = databases::add(&mut graph, settings, seeding, outside, servers)?;
     }
     let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
-    // Once people write on the new side it gets nothing from here any more.
-    if !flipped {
-        add_uploads(&mut graph, settings, outside);
-    }
+    add_uploads(&mut graph, settings, outside, &prepare.highstate.new, flipped);
     if let Some(deployment) = &prepare.deployment {
         deployment::add(&mut graph, settings, deployment, outside, flipped);
     }
@@ -99,14 +96,20 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
     graph.checked()
 }
 
-/// Adds that the new side has the files that people wrote, as far as they are written by now.
-fn add_uploads(graph: &mut Graph, settings: &Settings, outside: &Outside) {
+/// Adds that the new side has the files that people wrote, as far as they are written by now; once they write over there it
+/// gets nothing from here any more, and both nodes keep what carries, for the way back.
+fn add_uploads(graph: &mut Graph, settings: &Settings, outside: &Outside, states: &[String], flipped: bool) {
     for ((id, trees), uploads) in
         carried::uploads(settings, outside, Side::Old).into_iter().zip(settings.uploads.values())
     {
         let host = databases::host(graph, settings, outside, &uploads.new);
         let after = carried::add(graph, settings, outside, &uploads.carried(), &id, &host);
-        graph.add(&id, Role::Fact, UploadsThere(trees)).after(&after);
+        if flipped {
+            continue;
+        }
+        // The site's states mount the volume on which they belong.
+        let states = states.contains(&uploads.new).then(|| format!("highstate.new-{}", uploads.new));
+        graph.add(&id, Role::Fact, UploadsThere(trees)).after(&after).after(states);
     }
 }
 

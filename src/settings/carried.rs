@@ -55,7 +55,10 @@ impl<'a> Carried<'a> {
     /// Lists what is left alone, as a side has it.
     pub fn excluded(&self, side: Side) -> Vec<String> {
         let place = |pattern: &String| {
-            let below = |tree: &Tree| Some(format!("{}{}", tree.on(side), pattern.strip_prefix(tree.on(Side::Old))?));
+            let below = |tree: &Tree| {
+                let rest = pattern.strip_prefix(tree.on(Side::Old))?;
+                rest.starts_with('/').then(|| format!("{}{rest}", tree.on(side)))
+            };
             self.paths.iter().find_map(below).unwrap_or_else(|| pattern.clone())
         };
         self.exclude.iter().map(place).collect()
@@ -80,6 +83,15 @@ impl<'a> Carried<'a> {
             let plain = path.starts_with('/') && !path.ends_with('/') && !path.contains([' ', ',', '\n', '\'']);
             if !plain || path.split('/').any(|part| part == "..") {
                 return Err(wrong("paths", path, "a whole path, as /srv/code, without blanks and commas"));
+            }
+        }
+        // Two programs read them, and only these they take for the same.
+        for pattern in self.exclude {
+            let whole = pattern.starts_with('/') && !pattern.ends_with('/') && !pattern.contains(['*', '?', '[', '\\']);
+            if !whole && (pattern.is_empty() || pattern.contains('/')) {
+                let expected =
+                    "a name without /, as thumb or *.tmp, or a whole path, as /srv/images/thumb, without * ? [";
+                return Err(wrong("exclude", pattern, expected));
             }
         }
         Ok(())

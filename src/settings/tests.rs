@@ -235,6 +235,9 @@ fn uploads_have_a_node_on_each_side_whole_paths_and_a_port_of_their_own() {
         (|all| all["wiki"]["paths"] = json!([]), "wiki:paths", "people's files"),
         (|all| all["wiki"]["paths"] = json!(["/srv/images/"]), "wiki:paths", "a whole path"),
         (|all| all["wiki"]["paths"] = json!(["/srv/../etc"]), "wiki:paths", "a whole path"),
+        (|all| all["wiki"]["exclude"] = json!(["thumb/"]), "wiki:exclude", "a name without /"),
+        (|all| all["wiki"]["exclude"] = json!(["archive/thumb"]), "wiki:exclude", "a name without /"),
+        (|all| all["wiki"]["exclude"] = json!(["/srv/images/*.tmp"]), "wiki:exclude", "a name without /"),
         (|all| all["a b"] = all["wiki"].clone(), "a b", "letters, digits"),
         (|all| all["z"] = all["wiki"].clone(), "z:port", "another port than that of wiki"),
     ] {
@@ -242,6 +245,17 @@ fn uploads_have_a_node_on_each_side_whole_paths_and_a_port_of_their_own() {
         assert_eq!(at, format!("migrate:uploads:{path}"));
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn what_is_left_alone_is_named_as_each_side_has_it() {
+    let mut pillar = pillar();
+    pillar["uploads"] = json!({"wiki": {"old": "app1", "new": "app1",
+        "paths": [{"old": "/srv/wiki", "new": "/srv/n"}, "/srv/wiki-files"],
+        "exclude": ["*.tmp", "/srv/wiki/thumb", "/srv/wiki-files/thumb"]}});
+    let settings = Settings::read(&pillar).unwrap();
+    let excluded = settings.uploads["wiki"].carried().excluded(Side::New);
+    assert_eq!(excluded, ["*.tmp", "/srv/n/thumb", "/srv/wiki-files/thumb"]);
 }
 
 #[test]

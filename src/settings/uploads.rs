@@ -49,6 +49,10 @@ impl Uploads {
 
 pub(super) fn consistent(settings: &Settings) -> Result<()> {
     let mut doors: BTreeMap<(Side, &str, u16), &str> = BTreeMap::new();
+    let deployment = settings.prepare.as_ref().and_then(|prepare| prepare.deployment.as_ref());
+    if let Some(deployment) = deployment {
+        doors.insert((Side::New, &deployment.new, deployment.port), "prepare:deployment");
+    }
     for (name, uploads) in &settings.uploads {
         let key = format!("uploads:{name}");
         let carried = uploads.carried();

@@ -18,7 +18,7 @@ mod worker;
 pub use configuration::{Text, live, rendered};
 pub use pass::Pass;
 pub use states::{Amiss, HostStates, States};
-pub use trees::{ABSENT, Hashes, Lacking, Trees};
+pub use trees::{ABSENT, Hashes, Lacking, Look, Trees};
 pub use tripwire::{Counted, Crossing, MEMORY, ROOM, Watch, counted, rules};
 pub use vhost::{Checked, check, lines};
 pub use worker::{Brought, Standing, Work, Worker};

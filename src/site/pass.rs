@@ -2,7 +2,7 @@
 //!
 //! Invariant: both ends are ended whatever came of it; what a pass that broke off brought is gone on with by the next.
 
-use super::{Brought, Trees, Work};
+use super::{Brought, Standing, Trees, Work, Worker};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use futures_util::future::{join, try_join};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long one look waits for the end of a pass, in seconds.
 const LOOK: u64 = 3;
+/// How many seconds longer than a step may last whoever takes listens.
+const SPARE: u64 = 600;
 
 /// What a pass does to the other side's trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,8 @@ impl Trees {
         let way = [("ADDRESS", self.address.to_string()), ("PORT", self.port.to_string())];
         let mut take = vec![("ROLE", "take".to_owned()), ("PATHS", self.ours.join("\n"))];
         take.extend(way.clone());
+        // Where nobody is left to end it, it ends by itself.
+        take.push(("LIMIT", (self.limit_ms / 1000 + SPARE).to_string()));
         let word = |said: bool| if said { "1".to_owned() } else { String::new() };
         let mut push = vec![
             ("ROLE", "push".to_owned()),
@@ -74,10 +78,20 @@ impl Trees {
         match ended.work {
             Work::Done => Ok(ended.brought),
             Work::Working => {
-                let what = format!("{}: files to {}", pushes.host, takes.host);
+                let what = format!("{}: files to {}, TCP {}:{}", pushes.host, takes.host, self.address, self.port);
                 Err(Error::Deadline { what, limit_ms: self.limit_ms })
             }
-            Work::Failed | Work::Nothing => Err(Error::remote(&pushes.host, ended.words)),
+            Work::Failed | Work::Nothing => {
+                let words = |worker: &Worker, words: String| match words.is_empty() {
+                    true => format!("it ended without a word: see {}/{}/log", worker.folder, worker.job),
+                    false => words,
+                };
+                let mut problem = words(pushes, ended.words);
+                if let Ok(Standing { work: Work::Failed, words: theirs, .. }) = takes.standing(None).await {
+                    problem += &format!("; {}: {}", takes.host, words(takes, theirs));
+                }
+                Err(Error::remote(&pushes.host, problem))
+            }
         }
     }
 }

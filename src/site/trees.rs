@@ -3,6 +3,7 @@
 //! Invariant: both sides' manifests are made by the same worker; what is in a file stays on its host, only hashes of it travel.
 
 use super::Worker;
+use super::worker::Listed;
 use crate::error::{Error, Result};
 use futures_util::future::try_join;
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,49 +100,95 @@ impl Trees {
     }
 
     async fn difference(&self, theirs: &str, ours: &str) -> Result<String> {
-        let (one, other, all) = self.apart(theirs, ours, Facts::All).await?.unwrap_or_default();
-        Ok(told(&differ(&entries(&one), &entries(&other), [&self.pushes.host, &self.takes.host]), all))
+        let apart = self.apart(theirs, ours, Facts::All, |_, _| true).await?.unwrap_or_default();
+        let (one, other) = (entries(&apart.one), entries(&apart.other));
+        Ok(told(&differ(&one, &other, [&self.pushes.host, &self.takes.host]), apart.all))
     }
 
-    /// Finds the parts that differ, and then what is in them: neither side tells everything. Returns the lines of both, and
-    /// whether these are all; nothing where a side has nothing that could look.
-    async fn apart(&self, theirs: &str, ours: &str, facts: Facts) -> Result<Option<(String, String, bool)>> {
-        let there = async |parts: &str| self.pushes.facts(theirs, &self.their_exclude, facts, parts).await;
-        let here = async |parts: &str| self.takes.facts(ours, &self.our_exclude, facts, parts).await;
+    /// Finds the parts that differ, and then what is in them, message by message until that is enough: neither side tells
+    /// everything. Nothing where a side has nothing that could look.
+    async fn apart(
+        &self,
+        theirs: &str,
+        ours: &str,
+        facts: Facts,
+        enough: impl Fn(&str, &str) -> bool,
+    ) -> Result<Option<Apart>> {
+        let listed = [(&self.theirs, &self.their_exclude), (&self.ours, &self.our_exclude)];
+        let [of_theirs, of_ours] = listed.map(|(trees, exclude)| Listed { trees, exclude });
+        let there = async |parts: &str| self.pushes.facts(theirs, &of_theirs, facts, parts).await;
+        let here = async |parts: &str| self.takes.facts(ours, &of_ours, facts, parts).await;
         let (one, other) = try_join(there("all"), here("all")).await?;
         if [&one, &other].iter().any(|said| said.trim() == NOT_THERE) {
             return Ok(None);
         }
-        if one.starts_with(NO_TREE) {
-            return Ok(Some((one, String::new(), true)));
+        let (batches, all) = differing(&parts(&one), &parts(&other));
+        let outside = one.lines().filter_map(|line| line.strip_prefix("outside=")).map(str::to_owned).collect();
+        let missing = one.starts_with(NO_TREE);
+        let mut found = Apart { all, outside, missing, ..Apart::default() };
+        if missing {
+            return Ok(Some(found));
         }
-        let (asked, all) = differing(&parts(&one), &parts(&other));
-        if asked.is_empty() {
-            return Ok(Some((String::new(), String::new(), true)));
-        }
-        let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let (one, other) = try_join(there(&asked), here(&asked)).await?;
-        Ok(Some((one, other, all)))
-    }
-
-    /// Tells what the other side lacks of these trees, or has older, by sizes and times alone; nothing where a host has
-    /// nothing that could look, as before the first pass.
-    ///
-    /// # Errors
-    /// As [`Trees::there`].
-    pub async fn lacking(&self) -> Result<Option<Lacking>> {
-        let mut found = Lacking { all: true, ..Lacking::default() };
-        for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
-            let Some((one, other, all)) = self.apart(theirs, ours, Facts::Times).await? else { return Ok(None) };
-            if one.starts_with(NO_TREE) {
-                found.missing.push(theirs.clone());
-                continue;
+        let last = batches.len();
+        for (number, batch) in (1..).zip(batches) {
+            let asked = batch.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let (one, other) = try_join(there(&asked), here(&asked)).await?;
+            let over = enough(&one, &other);
+            found.one.extend([&one, "\n"]);
+            found.other.extend([&other, "\n"]);
+            if over {
+                found.all &= number == last;
+                break;
             }
-            found.all &= all;
-            found.paths.extend(lacks(&one, &other).into_iter().map(|path| format!("{theirs}/{path}")));
         }
         Ok(Some(found))
     }
+
+    /// Tells what the other side lacks of these trees, or has older, by sizes and times alone; nothing where a host has
+    /// nothing that could look, as before the first pass. Where all are looked at that goes on until something is found.
+    ///
+    /// # Errors
+    /// As [`Trees::there`].
+    pub async fn lacking(&self, look: Look) -> Result<Option<Lacking>> {
+        let mut found = Lacking { all: true, ..Lacking::default() };
+        for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
+            let enough = |one: &str, other: &str| look == Look::First || !lacks(one, other).paths.is_empty();
+            let Some(apart) = self.apart(theirs, ours, Facts::Times, enough).await? else { return Ok(None) };
+            if apart.missing {
+                found.missing.push(theirs.clone());
+                continue;
+            }
+            found.all &= apart.all;
+            found.outside.extend(apart.outside);
+            let named =
+                |paths: Vec<String>| paths.into_iter().map(|path| format!("{theirs}/{path}")).collect::<Vec<_>>();
+            let lacks = lacks(&apart.one, &apart.other);
+            found.paths.extend(named(lacks.paths));
+            found.kept.extend(named(lacks.kept));
+        }
+        Ok(Some(found))
+    }
+}
+
+/// How far a look at what differs goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What one message holds: something will be carried in any case.
+    First,
+    /// Until something is found to be lacking, or all was looked at.
+    All,
+}
+
+/// What two hosts tell of the parts of a tree that differ.
+#[derive(Default)]
+struct Apart {
+    one: String,
+    other: String,
+    /// Whether these are all.
+    all: bool,
+    outside: Vec<String>,
+    /// Whether the node they come from has not the tree.
+    missing: bool,
 }
 
 /// What a tree's manifest tells of each path.
@@ -157,41 +204,46 @@ pub enum Facts {
 #[derive(Debug, Default)]
 pub struct Lacking {
     pub paths: Vec<String>,
-    /// Whether these are all: a message takes so much.
+    /// What is not the same on both and newer on the other side, where it stays.
+    pub kept: Vec<String>,
+    /// Whether all of them were looked at: a message takes so much.
     pub all: bool,
+    /// Links that lead out of all trees.
+    pub outside: Vec<String>,
     /// Trees that the node they come from has not.
     pub missing: Vec<String>,
 }
 
-impl std::fmt::Display for Lacking {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&told(&self.paths, self.all))
+impl Lacking {
+    /// Names what is lacking.
+    pub fn named(&self) -> String {
+        told(&self.paths, self.all)
     }
 }
 
-/// Names what the second manifest lacks of the first, or has older: what `rsync --update` would bring.
-fn lacks(one: &str, other: &str) -> Vec<String> {
+/// Names what the second manifest lacks of the first, or has older: what `rsync --update` would bring. It compares whole
+/// seconds (rsync(1), `--modify-window`): file systems keep parts of one as they can.
+fn lacks(one: &str, other: &str) -> Lacking {
     let (one, other) = (entries(one), entries(other));
-    let file = |entries: &Entries<'_>, path: &str| -> Option<(Time, String)> {
+    let file = |entries: &Entries<'_>, path: &str| -> Option<(i64, String)> {
         let facts = entries.get(path)?.get("file")?.first()?;
         let (time, rest) = facts.split_once(' ')?;
+        let seconds = time.split('.').next()?.parse().ok()?;
         // The end of the last line does not come through as it was said.
-        Some((moment(time)?, rest.trim_end().to_owned()))
+        Some((seconds, rest.trim_end().to_owned()))
     };
-    let lacks = |path: &&str| match (file(&one, path), file(&other, path)) {
-        (Some((time, facts)), Some((theirs, their_facts))) => time > theirs || (time == theirs && facts != their_facts),
-        (ours, _) => ours.is_some(),
-    };
-    one.keys().copied().filter(lacks).map(str::to_owned).collect()
-}
-
-/// Seconds, and billionths of one.
-type Time = (i64, String);
-
-/// Reads a time as `find` prints it: a float would lose its end.
-fn moment(text: &str) -> Option<Time> {
-    let (seconds, rest) = text.split_once('.').unwrap_or((text, ""));
-    Some((seconds.parse().ok()?, rest.to_owned()))
+    let mut found = Lacking::default();
+    for path in one.keys().copied() {
+        let Some((time, facts)) = file(&one, path) else { continue };
+        match file(&other, path) {
+            Some((theirs, their_facts)) if (theirs, &their_facts) == (time, &facts) => {}
+            Some((theirs, their_facts)) if theirs > time => {
+                found.kept.extend((their_facts != facts).then(|| path.to_owned()));
+            }
+            _ => found.paths.push(path.to_owned()),
+        }
+    }
+    found
 }
 
 /// The hash and the size of each part of a manifest, by number.
@@ -208,21 +260,27 @@ fn parts(said: &str) -> Parts<'_> {
     said.lines().filter_map(|line| part(line).map(|(number, size)| (number, (hash(line), size)))).collect()
 }
 
-/// Names the parts that differ, as many as fit into an answer; and whether these are all.
-fn differing(one: &Parts<'_>, other: &Parts<'_>) -> (Vec<u32>, bool) {
+/// Names the parts that differ, as many at a time as fit into an answer; and whether each of them does.
+fn differing(one: &Parts<'_>, other: &Parts<'_>) -> (Vec<Vec<u32>>, bool) {
     let numbers: BTreeSet<u32> = one.keys().chain(other.keys()).copied().collect();
     let size = |parts: &Parts<'_>, number: u32| parts.get(&number).map_or(0, |(_, size)| *size);
-    let (mut asked, mut left, mut all) = (Vec::new(), TOLD, true);
+    let (mut batches, mut left, mut all) = (Vec::<Vec<u32>>::new(), 0, true);
     for number in numbers.into_iter().filter(|number| one.get(number) != other.get(number)) {
-        match left.checked_sub(size(one, number).max(size(other, number))) {
-            Some(less) => {
-                left = less;
-                asked.push(number);
-            }
-            None => all = false,
+        let takes = size(one, number).max(size(other, number));
+        if takes > TOLD {
+            all = false;
+            continue;
         }
+        match (batches.last_mut(), left >= takes) {
+            (Some(batch), true) => batch.push(number),
+            _ => {
+                batches.push(vec![number]);
+                left = TOLD;
+            }
+        }
+        left -= takes;
     }
-    (asked, all)
+    (batches, all)
 }
 
 fn entries(said: &str) -> Entries<'_> {
@@ -302,10 +360,12 @@ mod tests {
     #[test]
     fn what_is_newer_over_there_is_not_lacking() {
         let one = "entry=a\tfile\t9.10 f 5\nentry=b\tfile\t9.10 f 5 \nentry=c\tfile\t9.10 f 5 \nentry=d\tfile\t10.0 f 5 \n\
-                   entry=e\tfile\t9.10 l 5 x\nentry=f\tfile\t9.10 f 5 ";
-        let other = "entry=a\tfile\t9.10 f 5 \nentry=b\tfile\t9.09 f 5 \nentry=c\tfile\t9.11 f 6 \nentry=d\tfile\t9.9 f 5 \n\
-                     entry=e\tfile\t9.10 l 5 y\nentry=g\tfile\t9.10 f 5 ";
-        assert_eq!(lacks(one, other), ["b", "d", "e", "f"]);
+                   entry=e\tfile\t9.10 l 5 x\nentry=f\tfile\t9.10 f 5 \nentry=h\tfile\t9.30 f 5 ";
+        let other = "entry=a\tfile\t9.10 f 5 \nentry=b\tfile\t9.09 f 5 \nentry=c\tfile\t10.11 f 6 \nentry=d\tfile\t9.9 f 5 \n\
+                     entry=e\tfile\t9.10 l 5 y\nentry=g\tfile\t9.10 f 5 \nentry=h\tfile\t9.90 f 6 ";
+        let found = lacks(one, other);
+        assert_eq!(found.paths, ["d", "e", "f", "h"]);
+        assert_eq!(found.kept, ["c"]);
     }
 
     #[test]
@@ -314,9 +374,12 @@ mod tests {
         assert_eq!(told(&names[..2], true), "n0, n1");
         assert!(told(&names, true).ends_with("n19 and 5 more"));
         assert!(told(&names, false).ends_with("n19 and at least 6 more"));
-        let said = |word: &str| format!("part=1 200000 {word}\npart=2 9 same\npart=3 300000 {word}\npart=4 9 {word}\n");
+        let said = |word: &str| {
+            let large = format!("part=5 400001 {word}\npart=6 400000 {word}\n");
+            format!("part=1 200000 {word}\npart=2 9 same\npart=3 300000 {word}\npart=4 9 {word}\n{large}")
+        };
         let (one, other) = (said("a"), said("b"));
-        assert_eq!(differing(&parts(&one), &parts(&other)), (vec![1, 4], false));
+        assert_eq!(differing(&parts(&one), &parts(&other)), (vec![vec![1], vec![3, 4], vec![6]], false));
         assert_eq!(differing(&parts(&one), &parts(&one)), (Vec::new(), true));
     }
 }

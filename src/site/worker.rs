@@ -47,6 +47,12 @@ pub struct Brought {
 /// Seconds within which a host has looked at every file of its trees.
 const READ: u64 = 3_600;
 
+/// The trees of a host, and what of them is left alone.
+pub struct Listed<'a> {
+    pub trees: &'a [String],
+    pub exclude: &'a [String],
+}
+
 /// One job on one host.
 pub struct Worker {
     pub outside: Outside,
@@ -167,13 +173,15 @@ impl Worker {
         Ok(said.lines().filter_map(tree).collect())
     }
 
-    /// Tells of one tree what its manifest holds: the hash and the size of every part of it, or the lines of some parts.
+    /// Tells of one tree of several what its manifest holds: the hash and the size of every part of it, or the lines of some
+    /// parts.
     ///
     /// # Errors
     /// As [`Worker::certificate`].
-    pub async fn facts(&self, path: &str, exclude: &[String], facts: Facts, parts: &str) -> Result<String> {
+    pub async fn facts(&self, path: &str, of: &Listed<'_>, facts: Facts, parts: &str) -> Result<String> {
         let facts = if facts == Facts::Times { "FACTS=times " } else { "" };
-        let told = format!("PATHS={} EXCLUDE={} {facts}PARTS='{parts}' ", quoted(path), quoted(&exclude.join("\n")));
+        let (trees, exclude) = (quoted(&of.trees.join("\n")), quoted(&of.exclude.join("\n")));
+        let told = format!("PATHS={} TREES={trees} EXCLUDE={exclude} {facts}PARTS='{parts}' ", quoted(path));
         self.run(&told, "manifest", "", READ).await
     }
 

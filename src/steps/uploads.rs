@@ -5,7 +5,7 @@
 use super::deed::Deed;
 use crate::error::{Error, Result};
 use crate::journal::Permit;
-use crate::site::{Brought, Lacking, Pass, Trees};
+use crate::site::{Brought, Lacking, Look, Pass, Trees};
 use crate::step::{Earlier, Seen, Step, Undo};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -31,12 +31,12 @@ impl Step for UploadsThere {
     type Evidence = Carried;
 
     async fn observe(&self) -> Result<Seen<bool, Carried>> {
-        let lacking = match self.0.lacking().await {
+        let lacking = match self.0.lacking(Look::All).await {
             // A node that is not there yet has nothing.
             Err(Error::Remote { problem, .. }) if problem.starts_with("did not answer") => None,
             lacking => lacking?,
         };
-        let whole = |lacking: Lacking| lacking.paths.is_empty() && lacking.missing.is_empty();
+        let whole = |lacking: Lacking| lacking.all && lacking.paths.is_empty() && lacking.missing.is_empty();
         Ok(Seen { fact: lacking.is_some_and(whole), evidence: Carried::default() })
     }
 
@@ -45,13 +45,18 @@ impl Step for UploadsThere {
     }
 
     async fn set(&self, permit: &Permit, to: &bool, _earlier: &Earlier) -> Result<Seen<bool, Carried>> {
-        let missing = self.0.lacking().await?.unwrap_or_default().missing;
+        let missing = self.0.lacking(Look::First).await?.unwrap_or_default().missing;
         if !missing.is_empty() {
             return Err(Error::remote(&self.0.pushes.host, format!("there is no {}", missing.join(", "))));
         }
         // Who writes meanwhile is the next run's affair, and in the end the flip's.
         let brought = self.0.pass(permit, Pass::Add, self.0.until(), true).await?;
         Ok(Seen { fact: *to, evidence: Carried::from(&brought) })
+    }
+
+    /// People go on writing.
+    fn wanes(&self) -> bool {
+        true
     }
 
     fn undo(&self) -> Undo<bool> {

@@ -426,6 +426,27 @@ def _clouds() -> Iterator[Case]:
         told={"server": "source"},
         harms=ALL,
     )
+    # People's files: at each state at which they are looked at or carried.
+    carried = {
+        "before": "before",
+        "on their way": "started:uploads.wiki.ahead",
+        "behind the commit point": "committed",
+    }
+    for state, moment in carried.items():
+        for part in ("source", "target"):
+            yield case(
+                f"the {part}'s storage loses its power: {state}",
+                "power",
+                moment,
+                told={"part": part, "node": "storage1"},
+                words=ends(STOPPED) if state == "before" else ANY,
+            )
+        yield case(
+            f"the two storages do not hear each other: {state}",
+            "hosts_apart",
+            moment,
+            told={"a": "old-storage1", "b": "new-storage1"},
+        )
 
 
 ON_CLOUDS: tuple[Case, ...] = tuple(_clouds())

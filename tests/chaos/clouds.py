@@ -123,7 +123,9 @@ class Crowd(People):
         }
         return {
             "acknowledged": verdict.saved,
-            "lost": len(verdict.lost) + len(verdict.missing_from_text),
+            "lost": len(verdict.lost)
+            + len(verdict.missing_from_text)
+            + len(verdict.uploads_without_file),
             "duplicated": len(verdict.duplicated),
         }
 
@@ -318,6 +320,19 @@ class LabFaults(Faults):
         before = self.site.network.wan.get(a, b)
         self.site.network.wan.set(a, b, **line)
         return lambda: self.site.network.wan.set(a, b, **before) and None
+
+    def power(self, part: str, node: str) -> Mend:
+        """A node of the side that is left (`source`), or of the one that takes over, loses its power."""
+        side = self.bench.sides[("source", "target").index(part)]
+        victim = self.site[f"{side}-{node}"]
+        victim.kill()
+
+        def mend() -> None:
+            victim.start()
+            victim.wait()
+            minions.wait_all(self.site[minions.MASTER], [victim.name])
+
+        return mend
 
     def hosts_apart(self, a: str, b: str) -> Mend:
         """Two hosts do not hear each other."""

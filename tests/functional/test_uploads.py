@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from tests.lab import world
 from tests.lab.direct import DRILL
 from tests.lab.loopback import MINION, Chain
+from tests.lab.sabotage import journal
 from tests.lab.salt import Ran, SaltMaster
 
 ADDRESSES = {"old": "127.0.0.14", "new": "127.0.0.24"}
@@ -156,7 +158,9 @@ def test_whoever_uploads_until_the_notice_has_it_on_the_other_side(
     assert f"gets them before anybody waits: {storage.old}/z-late.png" in finding["found"]
     moved(storage, master, "flip", "old", "new")
     assert run(master, "flip", "test=True").states["flip"]["changes"] == {}
-    # People go on over there; a prepare brings nothing of the side that they left.
+    # People go on over there; a prepare brings nothing of the side that they left, and keeps the way back open.
+    (storage.home / "carry" / "carry.sh").unlink()
+    assert any("nothing that carries files" in f["found"] for f in found(master, "revert"))
     (storage.new / "a" / "Castle.png").write_text("castle, by day")
     (storage.new / "z-late.png").unlink()
     (storage.old / "a" / "Castle.png").write_text("of somebody on the old side")
@@ -288,3 +292,102 @@ def test_a_node_that_does_not_answer_is_one_finding_among_all(
         ("hosts", "minions"),
         ("uploads", "silent"),
     }
+
+
+def test_a_run_that_died_carries_what_came_meanwhile(
+    storage: Storage, master: SaltMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage.old / "first.png").write_text("first")
+    assert run(master, "prepare").rc == 0
+    records = [json.loads(line) for line in journal(storage.pillar()).read_text().splitlines()]
+    done = [record["record"] == "done" and record["step"] == "uploads.wiki" for record in records]
+    (storage.old / "before.png").write_text("before")
+    monkeypatch.setenv(DRILL, f"crash-after:{done.index(True) + 1}")
+    assert run(master, "prepare").rc != 0
+    assert "before.png" in storage.files("new")
+    monkeypatch.delenv(DRILL)
+    (storage.old / "meanwhile.png").write_text("meanwhile")
+    ran = run(master, "prepare")
+    assert ran.rc == 0, ran.stdout
+    assert {"before.png", "meanwhile.png"} <= storage.files("new").keys()
+
+
+def test_a_file_is_missed_among_more_than_a_message_tells_of(
+    storage: Storage, master: SaltMaster
+) -> None:
+    # In the last part of the manifest, and every part before it differs too.
+    name = max((f"last-{number}.png" for number in range(999)), key=part)
+    (storage.old / name).write_text("last")
+    many = storage.new / "many"
+    many.mkdir()
+    for number in range(6000):
+        (many / f"{'over-there-' * 6}{number}.png").touch()
+    try:
+        ran = run(master, "prepare")
+        assert ran.rc == 0, ran.stdout
+        assert "uploads.wiki" in state(ran, "prepare")["changes"]
+        assert storage.files("new")[name] == "last"
+    finally:
+        shutil.rmtree(many)
+
+
+def part(path: str) -> int:
+    """The part of a manifest in which a path is, as carry.sh cuts it."""
+    found = 0
+    for sign in path.encode():
+        found = (found * 31 + sign) % 1021
+    return found
+
+
+def test_links_old_times_and_odd_names(
+    storage: Storage, master: SaltMaster, tmp_path: Path
+) -> None:
+    (tmp_path / "behind.png").write_text("behind")
+    (storage.old / "archive").symlink_to(tmp_path)
+    (storage.old / "inside").symlink_to("a")
+    (storage.old / "put-back.png").write_text("as it was in June, put back")
+    os.utime(storage.old / "put-back.png", (STALE, STALE))
+    (storage.new / "put-back.png").write_text("of July")
+    (storage.old / "odd\tname\n.png").write_text("odd")
+    # A folder that is itself a link, and on the other side lies where nothing is yet.
+    volume, link = storage.home / "volume", storage.home / "mounted"
+    volume.mkdir()
+    link.symlink_to(volume)
+    (volume / "behind-the-link.png").write_text("there")
+    beyond = storage.home / "not-there-yet" / "below"
+    pillar = storage.pillar()
+    pillar["uploads"]["wiki"]["paths"].append({"old": str(link), "new": str(beyond)})
+    master.set_pillar(pillar)
+    try:
+        told = [finding["found"] for finding in found(master, "flip")]
+        (links,) = [words for words in told if "links lead out" in words]
+        assert links.endswith(f": {storage.old}/archive")
+        (kept,) = [words for words in told if "newer, so they stay" in words]
+        assert kept.endswith(f": {storage.old}/put-back.png")
+        (lacking,) = [words for words in told if "it lacks files" in words]
+        assert "odd\\tname\\n.png" in lacking
+        assert f"{link}/behind-the-link.png" in lacking
+        assert run(master, "prepare").rc == 0
+        assert storage.files("new")["odd\tname\n.png"] == "odd"
+        assert (beyond / "behind-the-link.png").read_text() == "there"
+        assert beyond.parent.stat().st_mode & 0o777 == 0o755
+        assert not any("it lacks" in finding["found"] for finding in found(master, "flip"))
+    finally:
+        master.set_pillar(storage.pillar())
+        for side in (storage.old, storage.new):
+            (side / "archive").unlink(missing_ok=True)
+
+
+def test_a_manifest_that_breaks_off_is_none(storage: Storage, tmp_path: Path) -> None:
+    shim = tmp_path / "find"
+    shim.write_text(f'#!/bin/sh\n{shutil.which("find")} "$@"\nexit 1\n')
+    shim.chmod(0o755)
+    told = {"PATHS": str(storage.old), "TREES": str(storage.old), "PARTS": "all", "FACTS": "times"}
+    carry = [storage.home / "carry" / "carry.sh", "manifest"]
+    whole = subprocess.run(carry, env=os.environ | told, check=True, capture_output=True, text=True)
+    assert "part=" in whole.stdout
+    broken = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(carry, env=told | broken, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"not all of {storage.old} can be read" in done.stderr
+    assert not list((storage.home / "carry").glob("manifest.*"))

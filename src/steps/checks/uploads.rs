@@ -3,7 +3,7 @@
 use super::{Notes, Topic};
 use crate::error::Result;
 use crate::event::Finding;
-use crate::site::Trees;
+use crate::site::{Look, Trees};
 use std::rc::Rc;
 
 /// Trees of such files.
@@ -20,7 +20,7 @@ impl Topic for UploadsLacking {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("uploads");
         let (theirs, ours) = (&self.trees.pushes.host, &self.trees.takes.host);
-        let lacking = match self.trees.lacking().await {
+        let lacking = match self.trees.lacking(if self.last { Look::All } else { Look::First }).await {
             Err(error) => {
                 let found = format!("whether it has all files of {theirs} cannot be seen: {error}");
                 if self.last {
@@ -39,14 +39,30 @@ impl Topic for UploadsLacking {
         for tree in &lacking.missing {
             notes.block(theirs, format!("there is no {tree}"), "make it there, or take it out of migrate:uploads");
         }
-        if lacking.paths.is_empty() {
-            return Ok(notes.findings);
+        if !lacking.outside.is_empty() {
+            let found = format!(
+                "links lead out of what is carried, and what is behind them stays where it is: {}",
+                lacking.outside.join(", ")
+            );
+            let mend = "name those folders in paths too, or see that nobody needs them";
+            if self.last { notes.doubt(theirs, found, mend) } else { notes.warn(theirs, found, mend) }
         }
-        if self.last {
-            notes.doubt(ours, format!("it lacks files that {theirs} has, or has them older: {lacking}"), CARRY);
-        } else {
-            let found = format!("it lacks files that {theirs} has, and gets them before anybody waits: {lacking}");
+        if self.last && !lacking.paths.is_empty() {
+            let named = lacking.named();
+            notes.doubt(ours, format!("it lacks files that {theirs} has, or has them older: {named}"), CARRY);
+        } else if self.last && !lacking.all {
+            let found =
+                format!("whether it has all files of {theirs} could not be seen: they are too many for a message");
+            notes.doubt(ours, found, CARRY);
+        } else if !lacking.paths.is_empty() {
+            let named = lacking.named();
+            let found = format!("it lacks files that {theirs} has, and gets them before anybody waits: {named}");
             notes.warn(ours, found, "nothing; where they are many, prepare brings them by day");
+        }
+        // Behind a flip that is as it should be.
+        if !self.last && !lacking.kept.is_empty() {
+            let found = format!("files are not as on {theirs}, and newer, so they stay: {}", lacking.kept.join(", "));
+            notes.warn(ours, found, "look at them; `touch` on the one that is right has it win");
         }
         Ok(notes.findings)
     }

@@ -10,7 +10,7 @@
 #     carry.sh ready JOB           both: reset, and then this host's certificate
 #     carry.sh result JOB          what it found
 #     carry.sh manifest            a BLAKE3 hash over everything below each of $PATHS, and how many files; with $PARTS, see below;
-#                                  with FACTS=times of sizes and times instead of contents
+#                                  with FACTS=times of sizes and times instead of contents, and the links that lead out of all $TREES
 set -uo pipefail
 umask 077
 # Two hosts sort alike.
@@ -79,10 +79,12 @@ reset() {
     rm -f "$job/started" "$job/done" "$job/words" "$job/brought"
 }
 
-# Hands on what it is given, and what the other end hands on.
-away() {
-    socat -u STDIN "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+# The other end: a minute for it to listen, and some more where something on the way swallows what it does not let through.
+there() {
+    echo "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,connect-timeout=2,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
 }
+# Hands on what it is given, and what the other end hands on.
+away() { socat -u STDIN "$(there)"; }
 arriving() {
     socat -u "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,accept-timeout=${LIMIT:-600},cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" STDOUT
 }
@@ -178,88 +180,130 @@ whole() {
 patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
 
 push() {
-    local path number pass=0 all=0 brought passes=1 vanished code how=(--delete)
-    # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring.
+    local path number pass=0 all=0 brought passes=1 vanished code said=$job/said how=(--delete --hard-links)
+    # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring. (A name that is to
+    # be a hard link would be replaced whatever its time.)
     [ -z "${ADD:-}" ] || { how=(--update); passes=3; }
-    export RSYNC_CONNECT_PROG="socat - OPENSSL:$ADDRESS:$PORT,retry=600,interval=0.1,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+    RSYNC_CONNECT_PROG="socat - $(there)"
+    export RSYNC_CONNECT_PROG
     while [ $pass -lt $passes ]; do
         pass=$((pass + 1)) number=0 vanished=
         : >"$job/went"
         while IFS= read -r path; do
             number=$((number + 1))
-            [ -e "$path" ] || continue
+            if [ ! -e "$path" ]; then
+                # Of a deployment node's trees some need not be there; what people wrote was seen before.
+                [ -n "${ADD:-}" ] || continue
+                die "there is no $path any more: is its volume mounted?"
+            fi
             # Anchored patterns are paths of this host; rsync counts from the tree.
             patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
-            rsync -aHAXS --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
-                --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went"
+            rsync -aAXS --timeout=600 --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
+                --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" 2>"$said"
             code=$?
+            cat "$said"
             # People take files away, and give them other names, while they are carried (24): then one pass more is due.
             if [ $code -eq 24 ] && [ -n "${ADD:-}" ]; then vanished=1
-            elif [ $code -ne 0 ]; then die "rsync of $path: $(tail -n1 "$job/log")"; fi
+            elif [ $code -ne 0 ]; then die "rsync of $path to TCP $ADDRESS:$PORT: $(why "$said")"; fi
         done <<<"$PATHS"
         # Files and links: of folders it tells a new time too.
         brought=$(grep -c '^[<ch][fL]' "$job/went")
         all=$((all + brought))
         {
-            printf 'brought=%s %s %s\n' "$all" "$pass" "$brought"
+            # One that went away may have come back under another name, behind the place where it was looked for.
+            printf 'brought=%s %s %s\n' "$all" "$pass" $((brought + ${vanished:-0}))
             sed -n 's/^[<ch][fL][^ ]* /name=/p' "$job/went" | head -n 3
+            [ -z "$vanished" ] || echo "name=one that went away as it was carried"
         } >"$job/brought"
         [ "$brought" -gt 0 ] || [ -n "$vanished" ] || break
     done
 }
 
+# What is wrong stands above rsync's closing line, which only says that something is.
+why() { { grep -v '^rsync error: ' "$1" | head -n 2; tail -n 1 "$1"; } | uniq | tr '\n' ' '; }
+
 take() {
     local path number=0
+    # Whoever told it to listen may never come back.
+    { sleep "$LIMIT"; kill -TERM -- "-$$"; } 9>&- &
+    while IFS= read -r path; do
+        # What stands above a tree is nobody's secret: the application has to come through.
+        (umask 022; mkdir -p "$path") || die "cannot make $path"
+    done <<<"$PATHS"
     {
         # Without a root of its own it would cut the first slash off links.
         printf 'use chroot = yes\nuid = 0\ngid = 0\nread only = no\nmunge symlinks = no\nreverse lookup = no\n'
         while IFS= read -r path; do
             number=$((number + 1))
-            mkdir -p "$path"
             printf '[tree%s]\npath = %s\n' "$number" "$path"
         done <<<"$PATHS"
     } >"$job/rsyncd.conf"
     socat "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,fork,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" \
-        "EXEC:rsync --server --daemon --config=$here/$job/rsyncd.conf ."
+        "EXEC:rsync --server --daemon --config=$here/$job/rsyncd.conf ." || die "listening on TCP $ADDRESS:$PORT: $(tail -n1 "$job/log")"
 }
 
 # What a copy must keep, a line for each fact of each path: kind, mode, owners and link; contents; extended attributes. Times
 # are rsync's own affair.
 entries() {
     local skip=() pattern
+    excluding
+    (
+        cd "$1" || exit 1
+        if [ "${FACTS:-}" = times ]; then
+            # A line for each, whatever signs its name has.
+            find -H "$PWD" -ignore_readdir_race "${skip[@]}" \( -type f -o -type l \) -printf '%P\1file\1%T@ %y %s %l\0' |
+                sed -z 's/\\/\\\\/g; s/\n/\\n/g; s/\t/\\t/g; s/\x01/\t/g' | tr '\0' '\n'
+            exit
+        fi
+        find -H "$PWD" -ignore_readdir_race "${skip[@]}" -printf '%P\tnode\t%y %m %U:%G %l\n' || exit 1
+        find -H "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | xargs -0r b3sum |
+            sed -E 's/^(\\?[0-9a-f]{64})  (.*)/\2\tcontents\t\1/'
+        find -H "$PWD" "${skip[@]}" ! -type l -print0 | sed -z "s,^$PWD,.," | xargs -0r getfattr -hd -m- -- 2>/dev/null |
+            sed -nE '/^# file: /{s,^# file: \.?/?,,;h;d}; /./{G;s/^(.*)\n(.*)$/\2\tattributes\t\1/;p}'
+        exit 0
+    ) | sort -T "$here"
+}
+
+excluding() {
     while IFS= read -r pattern; do
         case $pattern in /*) skip+=(-path "$pattern" -prune -o) ;; *) skip+=(-name "$pattern" -prune -o) ;; esac
     done < <(patterns)
-    (
-        cd "$1" || exit 0
-        if [ "${FACTS:-}" = times ]; then
-            find "$PWD" "${skip[@]}" \( -type f -o -type l \) -printf '%P\tfile\t%T@ %y %s %l\n'
-            exit
-        fi
-        find "$PWD" "${skip[@]}" -printf '%P\tnode\t%y %m %U:%G %l\n'
-        find "$PWD" "${skip[@]}" -type f -print0 | sed -z "s,^$PWD/,," | xargs -0r b3sum |
-            sed -E 's/^(\\?[0-9a-f]{64})  (.*)/\2\tcontents\t\1/'
-        find "$PWD" "${skip[@]}" ! -type l -print0 | sed -z "s,^$PWD,.," | xargs -0r getfattr -hd -m- -- 2>/dev/null |
-            sed -nE '/^# file: /{s,^# file: \.?/?,,;h;d}; /./{G;s/^(.*)\n(.*)$/\2\tattributes\t\1/;p}'
-    ) | sort
+}
+
+# The links whose end lies in none of $TREES, the first of them: what is behind those stays where it is.
+outside() {
+    local skip=() pattern link end tree
+    excluding
+    find -H "$1" "${skip[@]}" -type l \( -lname '/*' -o -lname '*..*' \) -print0 | while IFS= read -rd '' link; do
+        end=$(readlink -m -- "$link")
+        while IFS= read -r tree; do
+            case $end/ in "$(readlink -m -- "$tree")"/*) continue 2 ;; esac
+        done <<<"$TREES"
+        printf 'outside=%q\n' "$link"
+    done | head -n 20
 }
 
 manifest() {
     local path list
-    list=$(mktemp -d)
+    list=$(mktemp -d "$here/manifest.XXXXXX") || exit 1
+    # shellcheck disable=SC2064
+    trap "rm -rf '$list'" EXIT
     while IFS= read -r path; do
         if [ ! -d "$path" ]; then
             echo "tree=absent 0 $path"
             continue
         fi
-        entries "$path" >"$list/all"
+        # Of a list that breaks off it would seem that nothing else is there.
+        entries "$path" >"$list/all" || { echo "carry: not all of $path can be read" >&2; exit 1; }
         case ${PARTS:-} in
         "") echo "tree=$(b3sum <"$list/all" | cut -c1-64) $(grep -c $'\tcontents\t' "$list/all") $path" ;;
-        all) parts "$list" ;;
+        all)
+            parts "$list" || exit 1
+            [ "${FACTS:-}" != times ] || outside "$path"
+            ;;
         *) numbered <"$list/all" | named "$PARTS" ;;
         esac
     done <<<"$PATHS"
-    rm -r "$list"
 }
 
 # Two sides find out what differs without telling each other everything: each cuts its manifest into parts, all facts of a
@@ -269,9 +313,10 @@ numbered() {
         { part = 0; for (i = 1; i <= length($1); i++) part = (part * 31 + code[substr($1, i, 1)]) % 1021; print part "\t" $0 }'
 }
 parts() {
+    [ -s "$1/all" ] || return 0
     mkdir "$1/parts"
-    numbered <"$1/all" | sort -s -n -k1,1 | awk -F '\t' -v folder="$1/parts/" '
-        folder $1 != file { close(file); file = folder $1 } { sub(/^[0-9]+\t/, ""); print >file }'
+    numbered <"$1/all" | sort -T "$here" -s -n -k1,1 | awk -F '\t' -v folder="$1/parts/" '
+        folder $1 != file { close(file); file = folder $1 } { sub(/^[0-9]+\t/, ""); print >file }' || return 1
     (cd "$1/parts" && paste -d ' ' <(stat -c 'part=%n %s' -- *) <(b3sum --no-names -- * | cut -c1-32))
     rm -r "$1/parts"
 }

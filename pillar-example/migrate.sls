@@ -1,11 +1,12 @@
 # The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default, or an example.
-# Secrets are sdb:// references, or values of a gpg-rendered pillar: they are resolved inside, and never printed.
+# Secrets are sdb:// references, or values of a gpg-rendered pillar: they are resolved inside, and never printed (set up: docs/security.md).
 migrate:
 
   # Where the journal, the lock and the reports live: outside Salt's cache, on the Salt master that runs the flip.
   # state_dir: /var/lib/saltext-migrate
 
-  # The nodes of both clouds. The same name on both sides is the same part of the site, before and after.
+  # The nodes of both clouds, also those that play no part below (memcache, mail, monitoring): prepare, the search for old addresses and the
+  # tripwire go by this list. The same name on both sides is the same part of the site, before and after.
   #   private   address inside its cloud; database connections and CDN backends are matched against it
   #   public    address that the CDN and people reach, where the node has one
   #   minion    Salt minion id, where the node is (or will be) a minion of this master
@@ -52,8 +53,8 @@ migrate:
     # max_lag: 1000
     # Hours for which both primaries keep their binlogs: a server that is away longer has to be seeded anew.
     # soak_hours: 168
-    # A flip demands that the data of both primaries was compared within so many hours, and was the same:
-    # `salt-run migrate.checksum old-db1 new-db1`.
+    # Where this is set, a flip demands that the data of both primaries was compared within so many hours, and was the same:
+    # `salt-run migrate.checksum old-db1 new-db1`. Left out, nothing is asked for.
     # checksum_hours: 24
 
   # 'Migration in progress': shown to editors by every application node while they cannot save.
@@ -117,8 +118,9 @@ migrate:
     # Old node -> new node, where the names differ: many may become one.
     # becomes: {db2: db1}
     # Links from the new side to the old that are meant to be: for the files that say so (`paths`), and for the tripwire.
-    # The replication from the old primary is known to the tripwire already. Name the controller's own way to the databases.
-    # allowed: [{from: relay, to: db1, port: 3306, paths: ['**/replication/*']}]
+    # `from` is a new node (left out: any of them), `to` an old one. What the migration itself needs is known to the tripwire already; but
+    # for the controller's own way to the databases, where it is a node of the new side.
+    # allowed: [{from: app1, to: db1, port: 3306, paths: ['**/replication/*']}]
     # Path patterns by level or environment: salt-run salt.cmd migrate_addresses.remap scope=production
     # scopes: {production: ['/srv/pillar/production/**'], staging: ['/srv/pillar/staging/**']}
     # Trees that are searched when none are named, here and on live nodes.
@@ -139,7 +141,7 @@ migrate:
   #   host_seconds  seconds to wait for a host's answer
   # tripwire: {quiet: 900, host_seconds: 10}
 
-  # How to reach the clouds' APIs; the keys are those of clouds.yaml. Only prepare needs them.
+  # How to reach the clouds' APIs; the keys are those of clouds.yaml. Prepare and clean-up need them.
   clouds:
     # An entry of clouds.yaml. The old cloud's API may be gone: then take the whole key out.
     old: {cloud: old-provider}
@@ -201,6 +203,8 @@ migrate:
           # The copies.
           - {protocol: tcp, ports: 4444, from: 10.70.0.0/24}
           - {protocol: tcp, ports: 4444, from: db}
+      # Beside these: 4445 on the new deployment node from the old one, 4446 on nodes of `uploads` (on the old one too, for the way
+      # back), 4505 and 4506 on masters from every node (docs/what-it-needs.md).
       web:
         rules:
           - {protocol: tcp, ports: 80, from: 0.0.0.0/0}
@@ -338,12 +342,14 @@ migrate:
   # handed over by flip and revert.
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
 
-  # What stands still from just before the window until clean-up or revert.
+  # What stands still from just before the window until clean-up or revert: `lock` on `nodes`, `highstate` and `crons` on the hosts of the
+  # databases.
   # A file that `singletons` holds on a database's host is refused in `crons`.
   # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/reports]}
 
   # A node of the new side whose database follows like the others, and that nobody would miss: on it salt-run migrate.rehearse
-  # opens and fences a database as the flip does (docs/test.md). Neither the new primary nor the relay.
+  # opens and fences a database as the flip does (docs/test.md). Neither the new primary nor the relay; best one that is under
+  # databases:new:replicas only until prepare has made it.
   # rehearsal: {replica: db2}
 
   # Who must say go: salt-run migrate.signoff role=operations note='...'; and for how many hours that holds.

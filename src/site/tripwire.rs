@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::outside::{Call, Outside};
-use crate::settings::{Settings, Side};
+use crate::settings::{Node, Settings, Side};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -216,13 +216,25 @@ fn by_family(networks: &[IpNet]) -> Vec<(&'static str, &'static str, String)> {
         .collect()
 }
 
-/// The links that are meant to be: those of the pillar, and the replication from the old primary.
+/// The ports of a master of minions.
+const MASTER: [u16; 2] = [4505, 4506];
+
+/// The links that are meant to be: those of the pillar, and what the migration itself needs: the replication from the old
+/// primary, people's files on the way back, and minions that obey an old master beside the new one.
 fn links(settings: &Settings) -> Vec<(Option<String>, String, Option<u16>)> {
     let databases = &settings.databases;
     let follower = databases.new.relay.as_ref().unwrap_or(&databases.new.primary);
     let replication = (Some(follower.clone()), databases.old.primary.clone(), Some(databases.port));
     let told = settings.addresses.allowed.iter().map(|link| (link.from.clone(), link.to.clone(), link.port));
-    std::iter::once(replication).chain(told).collect()
+    let uploads =
+        settings.uploads.values().map(|uploads| (Some(uploads.new.clone()), uploads.old.clone(), Some(uploads.port)));
+    let masters = settings.prepare.iter().flat_map(|prepare| &prepare.masters).filter_map(|master| {
+        let home =
+            |node: &Node| [Some(node.private), node.public].into_iter().flatten().any(|at| at.to_string() == *master);
+        settings.nodes.old.iter().find(|(_, node)| home(node)).map(|(name, _)| name.clone())
+    });
+    let masters = masters.flat_map(|name| MASTER.map(|port| (None, name.clone(), Some(port))));
+    std::iter::once(replication).chain(told).chain(uploads).chain(masters).collect()
 }
 
 fn allowed(settings: &Settings, from: Option<&str>) -> Vec<(IpAddr, Option<u16>)> {
@@ -320,5 +332,51 @@ fn crossing(element: &Value) -> Crossing {
         packets: inner.pointer("/counter/packets").and_then(Value::as_u64).unwrap_or_default(),
         // The time that is left comes without its fraction.
         seconds_ago: MEMORY.saturating_sub(left + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_migration_itself_needs_is_no_crossing() {
+        let settings = Settings::read(&json!({
+            "nodes": {
+                "old": {
+                    "db1": {"private": "10.70.0.11", "minion": "old-db1"},
+                    "master": {"private": "10.70.0.5", "minion": "old-master"},
+                    "files": {"private": "10.70.0.31", "minion": "old-files"},
+                },
+                "new": {
+                    "db1": {"private": "10.80.0.11", "minion": "new-db1"},
+                    "files": {"private": "10.80.0.31", "minion": "new-files"},
+                },
+            },
+            "databases": {
+                "old": {"primary": "db1"}, "new": {"primary": "db1"},
+                "accounts": {
+                    "admin": {"user": "a", "password": "p"},
+                    "marker": {"user": "b", "password": "p"},
+                    "replication": {"user": "c", "password": "p"},
+                },
+            },
+            "notice": {"text": "Migration in progress", "nodes": {"old": [], "new": []}},
+            "prepare": {"masters": ["10.70.0.5", "10.80.0.5"]},
+            "uploads": {"wiki": {"old": "files", "new": "files", "port": 4446, "paths": ["/srv/images"]}},
+        }))
+        .unwrap();
+        let passes = |body: &str, end: &str, address: &str, port: u16| {
+            body.contains(&format!("ip {end} {address} meta l4proto {{ tcp, udp }} th dport {port} return"))
+        };
+        let (db, files) = (departures(&settings, "db1"), departures(&settings, "files"));
+        assert!(passes(&db, "daddr", "10.70.0.11", 3306) && !passes(&files, "daddr", "10.70.0.11", 3306));
+        assert!(passes(&files, "daddr", "10.70.0.31", 4446) && !passes(&db, "daddr", "10.70.0.31", 4446));
+        for port in MASTER {
+            assert!(passes(&db, "daddr", "10.70.0.5", port) && passes(&files, "daddr", "10.70.0.5", port));
+            assert!(passes(&arrivals(&settings, "master"), "saddr", "10.80.0.31", port));
+        }
+        assert!(passes(&arrivals(&settings, "files"), "saddr", "10.80.0.31", 4446));
+        assert!(!passes(&arrivals(&settings, "files"), "saddr", "10.80.0.11", 4446));
     }
 }

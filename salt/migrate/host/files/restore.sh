@@ -50,10 +50,13 @@ bring_back() {
 comes_up() {
     server=$!
     until "$@" --silent ping >/dev/null 2>&1; do
-        kill -0 "$server" 2>/dev/null || die "the restored data does not start: $(tail -n1 "$job/restored.log")"
+        kill -0 "$server" 2>/dev/null || die "the restored data does not start: $(first_error)"
         sleep 0.1
     done
 }
+
+# The server's last word is only that it gives up.
+first_error() { { grep '\[ERROR\]' "$job/restored.log" || tail -n1 "$job/restored.log"; } | head -n 2 | tr '\n' ' '; }
 
 went_on() { [ "$1$2" = 00 ] || die "going on to $TARGET: $(tail -n1 "$job/apply.log")"; }
 

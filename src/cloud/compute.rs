@@ -31,7 +31,7 @@ pub enum Status {
     Building,
     Error,
     /// Asked to be deleted: it is listed, under any status, until it has gone.
-    Going,
+    Deleting,
     /// Stopped, paused, resized: what somebody else does with it.
     Other,
 }
@@ -216,7 +216,7 @@ impl Cloud {
 fn server(found: &Value) -> Server {
     let word = text(found, "status");
     let status = match word.as_str() {
-        _ if text(found, "OS-EXT-STS:task_state") == "deleting" => Status::Going,
+        _ if text(found, "OS-EXT-STS:task_state") == "deleting" => Status::Deleting,
         "ACTIVE" => Status::Active,
         "BUILD" | "REBUILD" => Status::Building,
         "ERROR" => Status::Error,

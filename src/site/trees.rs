@@ -219,6 +219,11 @@ impl Lacking {
     pub fn named(&self) -> String {
         told(&self.paths, self.all)
     }
+
+    /// Names what stays.
+    pub fn named_kept(&self) -> String {
+        told(&self.kept, self.all)
+    }
 }
 
 /// Names what the second manifest lacks of the first, or has older: what `rsync --update` would bring. It compares whole

@@ -61,7 +61,7 @@ impl Topic for UploadsLacking {
         }
         // Behind a flip that is as it should be.
         if !self.last && !lacking.kept.is_empty() {
-            let found = format!("files are not as on {theirs}, and newer, so they stay: {}", lacking.kept.join(", "));
+            let found = format!("files are not as on {theirs}, and newer, so they stay: {}", lacking.named_kept());
             notes.warn(ours, found, "look at them; `touch` on the one that is right has it win");
         }
         Ok(notes.findings)

@@ -62,7 +62,7 @@ impl Project {
             Status::Building => 1,
             Status::Other => 2,
             Status::Error => 3,
-            Status::Going => 4,
+            Status::Deleting => 4,
         };
         found.sort_by(|one, other| (health(one.status), &one.id).cmp(&(health(other.status), &other.id)));
         found
@@ -71,7 +71,7 @@ impl Project {
     /// Finds the servers that a node has, or will have, the healthiest first.
     pub fn ours<'a>(&self, node: &str, servers: &'a [Server]) -> Vec<&'a Server> {
         let mut found = self.marked(node, servers);
-        found.retain(|server| server.status != Status::Going);
+        found.retain(|server| server.status != Status::Deleting);
         found
     }
 

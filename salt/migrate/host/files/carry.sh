@@ -264,6 +264,7 @@ entries() {
     ) | sort -T "$here"
 }
 
+# Fills the caller's `skip` with what `find` is to leave out.
 excluding() {
     while IFS= read -r pattern; do
         case $pattern in /*) skip+=(-path "$pattern" -prune -o) ;; *) skip+=(-name "$pattern" -prune -o) ;; esac
@@ -274,13 +275,14 @@ excluding() {
 outside() {
     local skip=() pattern link end tree
     excluding
-    find -H "$1" "${skip[@]}" -type l \( -lname '/*' -o -lname '*..*' \) -print0 | while IFS= read -rd '' link; do
+    find -H "$1" -ignore_readdir_race "${skip[@]}" -type l \( -lname '/*' -o -lname '*..*' \) -print0 | while IFS= read -rd '' link; do
         end=$(readlink -m -- "$link")
         while IFS= read -r tree; do
             case $end/ in "$(readlink -m -- "$tree")"/*) continue 2 ;; esac
         done <<<"$TREES"
         printf 'outside=%q\n' "$link"
-    done | head -n 20
+        # Whoever reads no further would end those before it by a signal.
+    done | sed -n 1,20p
 }
 
 manifest() {
@@ -299,7 +301,7 @@ manifest() {
         "") echo "tree=$(b3sum <"$list/all" | cut -c1-64) $(grep -c $'\tcontents\t' "$list/all") $path" ;;
         all)
             parts "$list" || exit 1
-            [ "${FACTS:-}" != times ] || outside "$path"
+            [ "${FACTS:-}" != times ] || outside "$path" || exit 1
             ;;
         *) numbered <"$list/all" | named "$PARTS" ;;
         esac

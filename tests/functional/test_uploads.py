@@ -346,9 +346,6 @@ def test_links_old_times_and_odd_names(
     (tmp_path / "behind.png").write_text("behind")
     (storage.old / "archive").symlink_to(tmp_path)
     (storage.old / "inside").symlink_to("a")
-    (storage.old / "many").mkdir()
-    for number in range(300):
-        (storage.old / "many" / f"{number}").symlink_to("/nowhere")
     (storage.old / "put-back.png").write_text("as it was in June, put back")
     os.utime(storage.old / "put-back.png", (STALE, STALE))
     (storage.new / "put-back.png").write_text("of July")
@@ -365,8 +362,7 @@ def test_links_old_times_and_odd_names(
     try:
         told = [finding["found"] for finding in found(master, "flip")]
         (links,) = [words for words in told if "links lead out" in words]
-        assert links.count(", ") == 19, "the first of them"
-        assert "inside" not in links
+        assert links.endswith(f": {storage.old}/archive")
         (kept,) = [words for words in told if "newer, so they stay" in words]
         assert kept.endswith(f": {storage.old}/put-back.png")
         (lacking,) = [words for words in told if "it lacks files" in words]
@@ -381,7 +377,6 @@ def test_links_old_times_and_odd_names(
         master.set_pillar(storage.pillar())
         for side in (storage.old, storage.new):
             (side / "archive").unlink(missing_ok=True)
-            shutil.rmtree(side / "many", ignore_errors=True)
 
 
 def test_a_manifest_that_breaks_off_is_none(storage: Storage, tmp_path: Path) -> None:
@@ -392,6 +387,14 @@ def test_a_manifest_that_breaks_off_is_none(storage: Storage, tmp_path: Path) ->
     carry = [storage.home / "carry" / "carry.sh", "manifest"]
     whole = subprocess.run(carry, env=os.environ | told, check=True, capture_output=True, text=True)
     assert "part=" in whole.stdout
+    # More links out of it than are named are no failure.
+    links = tmp_path / "links"
+    links.mkdir()
+    for number in range(300):
+        (links / f"{number}").symlink_to("/nowhere")
+    many = os.environ | told | {"PATHS": str(links), "TREES": str(links)}
+    named = subprocess.run(carry, env=many, check=True, capture_output=True, text=True)
+    assert named.stdout.count("outside=") == 20
     broken = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(carry, env=told | broken, check=False, capture_output=True, text=True)
     assert done.returncode == 1

@@ -330,6 +330,7 @@ def test_traffic_follows_the_activation_on_each_pop(
     assert get(near).body == f"old {HOST}"
     assert get(near, host="unknown.example.org").status == 500
     number = edge.point_backend(service, "app1", port=origins[1].port)
+    edge.settings(spread=[0, 1000])
     with ThreadPoolExecutor(2) as pool:
         seen = [
             pool.submit(until, lambda pop=pop: get(pop).body == f"new {HOST}")
@@ -339,11 +340,12 @@ def test_traffic_follows_the_activation_on_each_pop(
         answered = time.monotonic()
         assert get(far).body == f"old {HOST}"
         first, second = (one.result() - answered for one in seen)
-    assert first < 0.1 < second < 0.4
+    assert first < 0.7 < second < 2
     activation = edge.activations()[-1]
     spread = {pop: at - activation["accepted"] for pop, at in activation["pops"].items()}
     assert (activation["service"], activation["version"]) == (service, number)
-    assert 0 <= spread["pop1"] < 0.05 and 0.15 <= spread["pop2"] < 0.2
+    assert 0 <= spread["pop1"] < 0.5 and 1 <= spread["pop2"] < 1.5
+    edge.settings(spread=[0, 150])
     assert get(near).version == f"{service}.{number}"
     edge.activate(service, 1)
     for pop in edge.pops:
@@ -505,7 +507,8 @@ def test_recorded_latency(edge: Edge, service: str) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda ident: edge.activate(ident, 1), [service, *others]))
-    assert 1.1 < time.monotonic() - began < 1.8
+    # One after the other they would take four times that.
+    assert 1.1 < time.monotonic() - began < 4
     edge.settings(delay="none")
     for ident in others:
         edge.must("PUT", f"/service/{ident}/version/1/deactivate")

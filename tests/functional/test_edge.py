@@ -484,7 +484,8 @@ def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site:
 def test_the_way_back_is_kept_for(site: Site) -> None:
     # Enough to stage and to switch, and not enough to go back as well: so the next hour is waited for.
     staging, switch = 3 * 4, 3 * 2
-    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 3)
+    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 6)
+    resets = time.monotonic() + 6
     done = site.apply("flip")
     site.edge.settings(remaining=1000)
     assert done.verdict == "done", done.problem
@@ -493,7 +494,8 @@ def test_the_way_back_is_kept_for(site: Site) -> None:
     assert 429 not in {entry["status"] for entry in log}
     locks = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/lock")]
     activations = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/activate")]
-    assert min(activations) - max(locks) > 1
+    # The header has whole seconds.
+    assert max(locks) < resets - 1 < min(activations)
 
 
 def test_a_signal_ends_the_wait_for_the_next_hour(site: Site) -> None:
@@ -504,7 +506,7 @@ def test_a_signal_ends_the_wait_for_the_next_hour(site: Site) -> None:
     command.process.send_signal(signal.SIGINT)
     done = command.wait()
     site.edge.settings(remaining=1000)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert done.verdict == "aborted"
     assert done.problem["kind"] == "interrupted"
     assert site.serves("old")

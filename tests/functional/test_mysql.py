@@ -383,7 +383,7 @@ def test_an_edit_in_flight_is_waited_for(mysql: Chain) -> None:
     assert drained["detail"]["left"] == 0
     assert drained["milliseconds"] >= 500
     # The other connection of that node idles: nobody waits for it, nor whole seconds for this one.
-    assert drained["at"] - committed < 0.7
+    assert drained["at"] - committed < 1.5
     agree(mysql)
 
 

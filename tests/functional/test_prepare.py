@@ -166,7 +166,7 @@ def test_a_signal_ends_it_soon_and_what_was_made_stays(site: Site) -> None:
     command.process.send_signal(signal.SIGINT)
     began = time.monotonic()
     done = command.wait()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert done.verdict == "stopped"
     assert done.problem["kind"] == "interrupted"
     assert {"port.db1", "port.db2", "port.app1"} <= set(done.happened("kept"))

@@ -12,8 +12,7 @@ cd "$(dirname "$0")/.."
 LAB=/var/lib/saltext-migrate-lab
 python=target/venv/bin/python
 log=$(mktemp)
-beside_log=$(mktemp)
-rust_log=$(mktemp)
+logs=$(mktemp -d)
 children=()
 in_lab=
 memory=
@@ -43,7 +42,7 @@ end() {
         # Whoever holds the lock has a lab of their own up, and theirs is not ours to take down.
         flock --nonblock "$LAB/lock" "$python" -m tests.lab down </dev/null || true
     fi
-    rm -f "$log" "$beside_log" "$rust_log"
+    rm -rf "$log" "$logs"
     [ -z "$memory" ] || rm -rf "$memory"
     exit $code
 }
@@ -65,34 +64,35 @@ run() {
     return $code
 }
 
-# Runs pytest twice at a time, for most tests wait for servers: on the files named, and on all others of the folders. Beside
-# both, on what they leave of the processors, the checks and tests of Rust are compiled and run.
+# Runs pytest several times at once, for most tests wait for servers: on the files of each further argument, and on all
+# others of the folders. Beside them, on what they leave of the processors, the checks and tests of Rust are compiled and run.
 # What the others print comes when the first has ended.
 run_side_by_side() {
-    local folders=$1 code=0 file others=() rust beside
+    local folders=$1 code=0 lane=1 files file others=() child
     shift
-    for file in "$@"; do others+=("--ignore=$file"); done
-    nice -n 19 bash -c 'make --silent check-rust && cargo test --quiet --locked' </dev/null >"$rust_log" 2>&1 &
-    rust=$!
-    # Each in a folder of its own with a short name: a socket's whole path may have 107 bytes.
-    env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/2} "$@" </dev/null >"$beside_log" 2>&1 &
-    beside=$!
-    children=("$rust" "$beside")
+    nice -n 19 bash -c 'make --silent check-rust && cargo test --quiet --locked' </dev/null >"$logs/9" 2>&1 &
+    children=("$!")
+    for files in "$@"; do
+        lane=$((lane + 1))
+        for file in $files; do others+=("--ignore=$file"); done
+        # shellcheck disable=SC2086
+        pytest_in $lane $files >"$logs/$lane" 2>&1 &
+        children+=("$!")
+    done
     # shellcheck disable=SC2086
-    env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/1} "${others[@]}" $folders </dev/null > >(tee -i "$log") 2>&1 &
+    pytest_in 1 "${others[@]}" $folders > >(tee -i "$log") 2>&1 &
     children+=("$!")
     wait "$!" || code=$?
-    wait "$beside" || code=$?
-    cat "$beside_log"
-    wait "$rust" || code=$?
-    cat "$rust_log"
+    for child in "${children[@]}"; do wait "$child" || code=$?; done
     children=()
     sleep 0.1
-    count "$log"
-    count "$beside_log"
-    count "$rust_log"
+    cat "$logs"/*
+    for file in "$log" "$logs"/*; do count "$file"; done
     return $code
 }
+
+# Each in a folder of its own with a short name: a socket's whole path may have 107 bytes.
+pytest_in() { exec env ${memory:+TMPDIR=$memory} "$python" -m pytest ${memory:+--basetemp=$memory/$1} "${@:2}" </dev/null; }
 
 # Has the servers of the tests keep their files in memory, where there is plenty: dozens of databases that each wait for
 # the disk say nothing of the product.
@@ -140,9 +140,11 @@ test)
         finish 1
     fi
     in_memory
-    stage "unit, contract and functional tests, two at a time, and the checks and tests of Rust" run_side_by_side "tests/unit tests/contract tests/functional" \
-        tests/functional/test_{plane,prepare,prepare_access,prepare_salt,prepare_volumes,two_masters,cleanup}.py \
-        tests/functional/test_{cleanup_salt,seeding,deployment,kinds,mysql,tls,testing}.py
+    # What has a cloud, what moves data, and the rest; each takes as long as the others.
+    stage "unit, contract and functional tests, three at a time, and the checks and tests of Rust" \
+        run_side_by_side "tests/unit tests/contract tests/functional" \
+        "$(echo tests/functional/test_{plane,prepare,prepare_access,prepare_salt,prepare_volumes,two_masters,cleanup,cleanup_salt,testing,edge_many,edge_salt,tls}.py)" \
+        "$(echo tests/functional/test_{seeding,seeding_mysql,mysql,kinds,deployment,uploads,salt_versions}.py)"
     in_lab=1
     stage "the lab: two clouds on this machine (root only)" run "$python" -m pytest -m lab tests/lab_tests
     in_lab=

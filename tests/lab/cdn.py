@@ -27,7 +27,7 @@ def serving(
     site: Site, *, delay: str = "recorded", spread: Sequence[float] = (0, 150), side: str = "old"
 ) -> Iterator[Edge]:
     """Run the edge with the site's service active and pointing to one side, and put it in the
-    pillar; ends with the block, and with the thread that runs it."""
+    pillar; ends with the block, and with the thread that runs it. The pillar names it until another comes."""
     pops = [f"{address}:80" for address in POPS.values()]
     edge = Edge(
         pops,

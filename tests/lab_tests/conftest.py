@@ -1,11 +1,27 @@
-"""The tests that need the whole lab: marked `lab`, root only, one lab for all of them."""
+"""The tests that need the whole lab: marked `lab`, root only, one lab for all of them.
+
+It is brought up once, and each file finds it as the one before left it: the old side serves, and the new one follows.
+The last one, by its name, empties the new side.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
+
+from tests.lab import leftovers
+from tests.lab.site import Site
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Site]:
+    with Site.running() as site:
+        print(f"\nbring-up, seconds: {site.timings}")
+        yield site
+    assert not any(leftovers.found().values()), leftovers.found()
 
 
 def pytest_configure(config: pytest.Config) -> None:

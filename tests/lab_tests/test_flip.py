@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from tests.functional.test_plan import READS, SETTINGS
-from tests.lab import cdn, database, leftovers, minions
+from tests.lab import cdn, database, minions
 from tests.lab.beside import Beside, prepare
 from tests.lab.edge.standin import Edge
 from tests.lab.hosts import LAB
@@ -59,10 +59,9 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with Site.running() as site, cdn.serving(site) as edge:
-        yield World(site, edge, prepare(site))
-    assert not any(leftovers.found().values()), leftovers.found()
+def world(lab: Site) -> Iterator[World]:
+    with cdn.serving(lab) as edge:
+        yield World(lab, edge, prepare(lab))
 
 
 def transfer(world: World, phase: str) -> Seen:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from statistics import median
 
 import pytest
 
-from tests.lab import cdn, database, leftovers, minions
+from tests.lab import cdn, database, minions
 from tests.lab.hosts import LAB
 from tests.lab.icmp import round_trips
 from tests.lab.people import People, ask
@@ -22,11 +21,8 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with Site.running() as site:
-        print(f"\nbring-up, seconds: {site.timings}")
-        yield site
-    assert not any(leftovers.found().values()), leftovers.found()
+def site(lab: Site) -> Site:
+    return lab
 
 
 def until(found: object, wanted: object, seconds: float = 10) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.lab import database, leftovers
+from tests.lab import database
 from tests.lab.emptied import NEW, PREPARE, empty, prepare
 from tests.lab.site import Site
 
@@ -14,12 +12,10 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with Site.running() as site:
-        empty(site)
-        site.write_pillar({"prepare": PREPARE, "edge": None})
-        yield site
-    assert not any(leftovers.found().values()), leftovers.found()
+def site(lab: Site) -> Site:
+    empty(lab)
+    lab.write_pillar({"prepare": PREPARE, "edge": None})
+    return lab
 
 
 @pytest.mark.parametrize("records", [17, 33])

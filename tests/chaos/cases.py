@@ -62,12 +62,18 @@ def _links() -> Iterator[Case]:
                     pillar=DRAIN,
                     fast=FLIP if (kind, place, state) == ("silence", "relay", "fenced") else "",
                 )
-        yield Case(
-            f"link below the source slow: {state}",
-            (Break("slow", moment, None, {"server": "source", "seconds": 0.4}),),
-            ANY, pillar=DRAIN,
-        )  # fmt: skip
+            yield Case(
+                f"link below the {place} slow: {state}",
+                (Break("slow", moment, None, {"server": place, "seconds": 0.4}),),
+                ANY, pillar=DRAIN,
+            )  # fmt: skip
         for place in ("source", "target"):
+            slow = {"server": place, "seconds": 0.4, "whose": (CONTROL,)}
+            yield Case(
+                f"the controller's link to the {place} slow: {state}",
+                (Break("slow", moment, None, slow),),
+                ANY, pillar=DRAIN, unreachable=True,
+            )  # fmt: skip
             for kind in ("cut", "silence"):
                 told = {"server": place, "whose": (CONTROL,)}
                 yield Case(
@@ -379,6 +385,12 @@ def _clouds() -> Iterator[Case]:
     )
     # What happens in the window is told behind it, for nobody is to wait for a line.
     last = "done:edge.docs"
+    for moment in ("started:chain-timed", "started:drained", last, "committed"):
+        when = "right before the fence" if moment == last else moment.rpartition(":")[2]
+        yield case(
+            f"the line between the clouds loses five packets of a hundred: {when}", "line", moment,
+            told={"loss": 0.05},
+        )  # fmt: skip
     for moment in ("started:chain-timed", "started:drained", last, "committed"):
         when = "right before the fence" if moment == last else moment.rpartition(":")[2]
         yield case(

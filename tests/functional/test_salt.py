@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,9 +260,14 @@ def test_a_defect_behind_the_fence_is_a_failure_and_the_guard_opens_the_source(
 
 
 def interrupted(
-    master: SaltMaster, phase: str, word: str, step: str, number: signal.Signals
+    master: SaltMaster,
+    phase: str,
+    word: str,
+    step: str,
+    number: signal.Signals,
+    until: str | None = None,
 ) -> Ran:
-    """Orchestrates a phase and signals it when a progress line appears."""
+    """Orchestrates a phase and signals it when a progress line appears: once, or `until` a step is undone."""
     with subprocess.Popen(
         # A job of a shell begins with SIGINT ignored.
         [sys.executable, "-c", _DEFAULT, *master.command("state.orchestrate", f"migrate.{phase}")],
@@ -275,6 +281,19 @@ def interrupted(
             if line.split()[1:3] == [word, step]:
                 break
         process.send_signal(number)
+        over = threading.Event()
+
+        def press() -> None:
+            while not over.wait(0.1):
+                process.send_signal(number)
+
+        if until:
+            threading.Thread(target=press, daemon=True).start()
+            for line in process.stderr:
+                lines.append(line)
+                if line.split()[1:3] == ["undone", until]:
+                    break
+            over.set()
         output, errors = process.communicate(timeout=120)
     with contextlib.suppress(ValueError):
         return Ran(process.returncode, output, "".join(lines) + errors, json.loads(output))
@@ -317,6 +336,20 @@ def test_a_signal_after_the_commit_point_lets_the_run_finish(
     assert direct.run(fresh_chain.pillar(), "plan", phase="flip").answer["changes"] == []
     verdict = judge(fresh_chain, writer.results)
     assert (verdict.lost, verdict.duplicated) == ([], [])
+
+
+def test_whoever_presses_again_and_again_does_not_break_into_the_way_back(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    master.set_pillar(
+        fresh_chain.pillar() | {"notice": {**fresh_chain.pillar()["notice"], "drain": 3000}}
+    )
+    before = world.look(fresh_chain)
+    ran = interrupted(master, "flip", "started", "drained", signal.SIGINT, until="notice.old")
+    assert ran.rc == 1, ran.stdout
+    assert "aborted: interrupted" in ran.states["flip"]["comment"]
+    assert "interrupted already" in ran.stderr
+    assert world.look(fresh_chain) == before
 
 
 def test_parallel_steps_fork_and_all_of_them_answer(fresh_chain: Chain, master: SaltMaster) -> None:

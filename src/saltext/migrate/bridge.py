@@ -11,10 +11,14 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import salt.client
@@ -123,8 +127,45 @@ def run(
         return _ask(opts, asked)
 
     # Salt's client prints a line for people where no minion has a name; whoever reads data would stumble over it.
-    with _progress(opts, announce) as tell, contextlib.redirect_stdout(sys.stderr):
+    with (
+        _one_signal(),
+        _progress(opts, announce) as tell,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
         return json.loads(_native.run(command, settings, json.dumps(arguments), ask, tell))
+
+
+@contextlib.contextmanager
+def _one_signal() -> Iterator[None]:
+    """
+    Have the first Ctrl-C or SIGTERM reach the engine, and no later one break into what goes on since.
+
+    People press it again, and each would end the question to minions by which something is taken back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Who ignores one, or dies of it, goes on so.
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): handler for number, handler in found.items() if callable(handler)}
+    heard = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if heard:
+            # Not by print, which may be what it came into.
+            os.write(2, b"interrupted already: what was begun is taken back, or finished; wait\n")
+            return
+        heard = True
+        before[number](number, frame)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

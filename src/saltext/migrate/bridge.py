@@ -185,20 +185,27 @@ def _guarded(
 def _settings(opts: Dunders, pillar: Dunders, functions: Dunders) -> Any:
     """Find the pillar key ``migrate``; a direct ``salt-run`` has no pillar, so it is compiled here."""
     found = pillar.get("migrate") if pillar else None
+    if found is None:
+        found = _compiled(opts, functions)
+    return _resolved(found, opts)
+
+
+def _compiled(opts: Dunders, functions: Dunders) -> Any:
+    # Not asked where nothing is missing: to find that there is no such function Salt loads all modules that it has.
     show = functions.get("pillar.show_pillar")
     if show is None and opts.get("__role") == "master" and "saltutil.runner" in functions:
         # An execution module that a runner called, by `salt-run salt.cmd`.
         show = functools.partial(_by_runner, functions["saltutil.runner"])
-    if found is None and show is not None:
-        compiled = show(opts["id"])
-        if compiled.get("_errors"):
-            raise CommandExecutionError(
-                "the pillar does not render: "
-                + "; ".join(map(str, compiled["_errors"]))
-                + f"\nhint: salt-run pillar.show_pillar {opts['id']}"
-            )
-        found = compiled.get("migrate")
-    return _resolved(found, opts)
+    if show is None:
+        return None
+    compiled = show(opts["id"])
+    if compiled.get("_errors"):
+        raise CommandExecutionError(
+            "the pillar does not render: "
+            + "; ".join(map(str, compiled["_errors"]))
+            + f"\nhint: salt-run pillar.show_pillar {opts['id']}"
+        )
+    return compiled.get("migrate")
 
 
 def _by_runner(runner: Callable[..., Any], minion: str) -> Any:

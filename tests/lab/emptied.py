@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.lab import database, storage
+from tests.lab import database, storage, wiki
 from tests.lab.site import Said, Site
 
 NEW = ("relay", "new-db1", "new-db2")
@@ -38,6 +38,7 @@ def empty(site: Site) -> None:
     # What the site's own states bring is not there yet either.
     site["new-memcache1"].run(["systemctl", "disable", "--now", "memcached.service"])
     site["new-memcache1"].run(["rm", "/etc/memcached.conf"])
+    site["new-app1"].run(["rm", "-f", wiki.READONLY_FILE])
     for name in ("old-storage1", "new-storage1"):
         storage.empty(site[name])
     site["old-app1"].write("/srv/code/deep/down", "here\n")

@@ -18,6 +18,22 @@ use crate::phases::{self, Gone, Loss, Phase};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
+/// What only looks: it ends where somebody asks for the end. What changes something has its own way to end.
+const LOOKS: [&str; 12] = [
+    "plan",
+    "status",
+    "report",
+    "database.status",
+    "database.position",
+    "database.wait",
+    "edge.plan",
+    "edge.status",
+    "compare",
+    "cloud.check",
+    "cloud.flavors",
+    "cloud.inventory",
+];
+
 /// Runs one command on the value of the pillar key `migrate`.
 ///
 /// | command | arguments | returns |
@@ -45,7 +61,15 @@ use serde_json::{Value, json};
 ///
 /// # Errors
 /// Whatever stood in the way; a run that failed is an error only in `verdict` and `error` of what is returned.
+/// [`Error::Interrupted`] of what only looks.
 pub async fn run(command: &str, pillar: &Value, arguments: &Value, outside: &Outside) -> Result<Value> {
+    tokio::select! {
+        answer = answer(command, pillar, arguments, outside) => answer,
+        why = outside.interrupted(), if LOOKS.contains(&command) => Err(Error::Interrupted(why)),
+    }
+}
+
+async fn answer(command: &str, pillar: &Value, arguments: &Value, outside: &Outside) -> Result<Value> {
     if command.starts_with("addresses.") || command.starts_with("site.") {
         return addresses::run(command, pillar, arguments, outside).await;
     }

@@ -8,7 +8,7 @@ use crate::command;
 use crate::error::Error;
 use crate::outside::{Ask, Message, Outside};
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -26,7 +26,8 @@ impl From<Error> for PyErr {
 /// Runs one command; see `src/command/mod.rs` for what there is.
 ///
 /// `pillar` and `arguments` are JSON, and so is what is returned. `ask(json) -> json` answers questions to hosts,
-/// `tell(json)` shows events.
+/// `tell(json)` shows events, and `interrupted() -> bool` says whether somebody asked for the end. A handler of signals raises
+/// nothing: what it came into may take an exception for its own failure, and then nobody hears of the signal.
 #[pyfunction]
 fn run(
     py: Python<'_>,
@@ -35,15 +36,16 @@ fn run(
     arguments: &str,
     ask: Py<PyAny>,
     tell: Py<PyAny>,
+    interrupted: Py<PyAny>,
 ) -> PyResult<String> {
     let parse = |text: &str| {
         serde_json::from_str::<Value>(text).map_err(|error| Error::Journal(format!("the shim sent no JSON: {error}")))
     };
     let (pillar, arguments, command) = (parse(pillar)?, parse(arguments)?, command.to_owned());
     let (messages, mut received) = channel();
-    let (interrupt, interrupted) = watch::channel(None);
+    let (interrupt, noticed) = watch::channel(None);
     let engine = std::thread::spawn(move || {
-        let outside = Outside::new(messages, interrupted);
+        let outside = Outside::new(messages, noticed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(command::run(&command, &pillar, &arguments, &outside)),
@@ -58,51 +60,32 @@ fn run(
             Ok(Message::Event(event)) => {
                 let shown = serde_json::to_string(&event).map(|event| tell.call1(py, (event,)));
                 if let Ok(Err(error)) = shown {
-                    notice_signal(py, error, &interrupt);
+                    log::warn!("showing progress failed: {error}");
                 }
             }
             Ok(Message::Ask(question, reply)) => {
-                let _ = reply.send(answer(py, &ask, &question, &interrupt));
+                let _ = reply.send(answer(py, &ask, &question));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if let Err(signal) = py.check_signals() {
-            notice_signal(py, signal, &interrupt);
+        // Only here do handlers run, while the interpreter is released.
+        if let Err(error) = py.check_signals() {
+            log::warn!("a handler of signals failed: {error}");
+        }
+        if interrupt.borrow().is_none() && interrupted.call0(py)?.extract(py)? {
+            let _ = interrupt.send(Some("a signal asked for the end".into()));
         }
     }
     let result = py.detach(|| engine.join()).map_err(|panic| Error::Defect(words(panic.as_ref())))?;
     Ok(result?.to_string())
 }
 
-/// Puts a question to Python; a signal that arrives in the middle is remembered, and the question asked again.
-fn answer(
-    py: Python<'_>,
-    ask: &Py<PyAny>,
-    question: &Ask,
-    interrupt: &watch::Sender<Option<String>>,
-) -> Result<Value, String> {
+/// Puts a question to Python.
+fn answer(py: Python<'_>, ask: &Py<PyAny>, question: &Ask) -> Result<Value, String> {
     let question = serde_json::to_string(question).map_err(|error| error.to_string())?;
-    for _ in 0..3 {
-        match ask.call1(py, (question.as_str(),)).and_then(|answer| answer.extract::<String>(py)) {
-            Ok(answer) => return serde_json::from_str(&answer).map_err(|error| error.to_string()),
-            Err(error) if is_signal(py, &error) => notice_signal(py, error, interrupt),
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Err("interrupted again and again".into())
-}
-
-fn is_signal(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
-}
-
-fn notice_signal(py: Python<'_>, error: PyErr, interrupt: &watch::Sender<Option<String>>) {
-    if is_signal(py, &error) {
-        let _ = interrupt.send(Some("a signal asked for the end".into()));
-    } else {
-        log::warn!("showing progress failed: {error}");
-    }
+    let answer = ask.call1(py, (question,)).and_then(|answer| answer.extract::<String>(py));
+    serde_json::from_str(&answer.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {

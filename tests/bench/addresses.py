@@ -68,7 +68,8 @@ import json, resource, sys, time
 from saltext.migrate import _native
 pillar, root = sys.argv[1:]
 begun = time.perf_counter()
-answer = _native.run("addresses.scan", pillar, json.dumps({"roots": [root]}), lambda q: "null", lambda e: None)
+answer = _native.run("addresses.scan", pillar, json.dumps({"roots": [root]}),
+                     lambda q: "null", lambda e: None, lambda: False)
 seconds = time.perf_counter() - begun
 found = json.loads(answer)
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -26,6 +26,7 @@ def run(command: str, pillar: dict[str, Any], **arguments: Any) -> Any:
         json.dumps(arguments),
         lambda question: "null",
         lambda event: None,
+        lambda: False,
     )
     return json.loads(answer)
 
@@ -288,7 +289,7 @@ def test_a_remap_that_died_is_taken_back_before_the_next(tmp_path: Path, records
     before = tree(root)
     program = (
         "import json, sys; from saltext.migrate import _native;"
-        "_native.run('addresses.remap', sys.argv[1], sys.argv[2], lambda q: 'null', lambda e: None)"
+        "_native.run('addresses.remap', sys.argv[1], sys.argv[2], lambda q: 'null', lambda e: None, lambda: False)"
     )
     arguments = json.dumps({"roots": [str(root)], "test": False})
     died = subprocess.run(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,9 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import salt.config
+from salt.returners import local_cache
 
+from saltext.migrate import bridge
 from tests.lab import direct, world
-from tests.lab.loopback import Chain
+from tests.lab.loopback import MINION, Chain
 from tests.lab.overheard import Overheard, written
 from tests.lab.salt import COMMANDS, Ran, SaltMaster
 from tests.lab.watch import Watch
@@ -350,6 +354,71 @@ def test_whoever_presses_again_and_again_does_not_break_into_the_way_back(
     assert "aborted: interrupted" in ran.states["flip"]["comment"]
     assert "interrupted already" in ran.stderr
     assert world.look(fresh_chain) == before
+
+
+# Once, and only while the engine is at work.
+_SIGNALS_ITSELF = """
+import signal
+
+handler = signal.getsignal(signal.SIGTERM)
+ours = "saltext" in getattr(getattr(handler, "__code__", None), "co_filename", "")
+if ours and not os.environ.get("LAB_SIGNALLED"):
+    os.environ["LAB_SIGNALLED"] = "yes"
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_while_salt_loads_a_module_is_heard(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    before = world.look(fresh_chain)
+    # The first question to a minion loads it; what its import raises Salt takes for a broken module.
+    opts = salt.config.master_config(str(master.config / "master"))
+    module = Path(opts["extension_modules"], "returners/local_cache.py")
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.write_text(Path(local_cache.__file__).read_text() + _SIGNALS_ITSELF)
+    try:
+        ran = master.run("state.orchestrate", "migrate.flip")
+    finally:
+        module.unlink()
+    assert ran.rc == 1, ran.stdout
+    assert "interrupted" in ran.states["flip"]["comment"]
+    assert world.look(fresh_chain) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_what_only_looks_ends_at_a_signal(
+    fresh_chain: Chain, master: SaltMaster, number: signal.Signals
+) -> None:
+    # It takes a connection, and never says a word.
+    with socket.create_server(("0.0.0.0", 0)) as silent:
+        pillar = fresh_chain.pillar()
+        pillar["databases"]["port"] = silent.getsockname()[1]
+        command = direct.Command(pillar, "plan", phase="flip")
+        silent.settimeout(30)
+        silent.accept()
+        asked = time.monotonic()
+        command.process.send_signal(number)
+        done = command.wait()
+    assert done.problem["kind"] == "interrupted"
+    assert time.monotonic() - asked < 3
+
+
+def test_states_of_a_site_are_refused_in_words_while_a_minion_works_for_us(
+    master: SaltMaster,
+) -> None:
+    opts = salt.config.master_config(str(master.config / "master"))
+    call = {"function": "state.single", "keywords": {"fun": "cmd.run", "name": "sleep 6"}}
+    asked = {"hosts": [MINION], "calls": [call], "seconds": 30}
+    question = threading.Thread(target=bridge._ask, args=(opts, asked))
+    question.start()
+    try:
+        while not master.call_minion("saltutil.is_running", "state.*").data:
+            assert question.is_alive()
+        theirs = master.call_minion("state.single", "test.nop", "name=x")
+    finally:
+        question.join()
+    assert "is running as PID" in str(theirs.data), theirs
 
 
 def test_parallel_steps_fork_and_all_of_them_answer(fresh_chain: Chain, master: SaltMaster) -> None:

@@ -143,7 +143,7 @@ def run(
     command: str, settings: dict[str, Any], ask: Callable[[str], str] = HOSTS, **arguments: Any
 ) -> Any:
     answer = _native.run(
-        command, json.dumps(settings), json.dumps(arguments), ask, lambda event: None
+        command, json.dumps(settings), json.dumps(arguments), ask, lambda event: None, lambda: False
     )
     return json.loads(answer)
 

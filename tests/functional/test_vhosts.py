@@ -88,7 +88,9 @@ def pillar(port: int, ca: Path, **vhosts: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(command: str, settings: dict[str, Any]) -> Any:
-    answer = _native.run(command, json.dumps(settings), "{}", lambda q: "null", lambda e: None)
+    answer = _native.run(
+        command, json.dumps(settings), "{}", lambda q: "null", lambda e: None, lambda: False
+    )
     return json.loads(answer)
 
 

@@ -222,9 +222,9 @@ def main() -> int:
     """Runs the command that stands on stdin; progress goes to stderr, the answer to stdout."""
     from saltext.migrate import _native
 
-    # As salt-run has them, whoever started it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: signals.append(number))
     order = json.load(sys.stdin)
     try:
         answer = _native.run(
@@ -233,6 +233,7 @@ def main() -> int:
             json.dumps(order["arguments"]),
             _answer,
             lambda event: print(event, file=sys.stderr, flush=True),
+            lambda: bool(signals),
         )
     except _native.MigrateError as error:
         message, kind, hint = error.args

@@ -116,7 +116,14 @@ def test_every_step_of_the_flip_has_its_line() -> None:
 
 def refusal(pillar: dict[str, Any]) -> str:
     """The kind of the error of a command that reads the settings, and then a report that is not there."""
-    arguments = ("report", json.dumps(pillar), "{}", lambda question: "", lambda event: None)
+    arguments = (
+        "report",
+        json.dumps(pillar),
+        "{}",
+        lambda question: "",
+        lambda event: None,
+        lambda: False,
+    )
     with pytest.raises(_native.MigrateError) as stopped:
         _native.run(*arguments)
     message, kind, _hint = stopped.value.args

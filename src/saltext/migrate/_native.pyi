@@ -10,4 +10,5 @@ def run(
     arguments: str,
     ask: Callable[[str], str],
     tell: Callable[[str], object],
+    interrupted: Callable[[], bool],
 ) -> str: ...

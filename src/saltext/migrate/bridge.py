@@ -128,41 +128,41 @@ def run(
 
     # Salt's client prints a line for people where no minion has a name; whoever reads data would stumble over it.
     with (
-        _one_signal(),
+        _signals() as interrupted,
         _progress(opts, announce) as tell,
         contextlib.redirect_stdout(sys.stderr),
     ):
-        return json.loads(_native.run(command, settings, json.dumps(arguments), ask, tell))
+        done = _native.run(command, settings, json.dumps(arguments), ask, tell, interrupted)
+        return json.loads(done)
 
 
 @contextlib.contextmanager
-def _one_signal() -> Iterator[None]:
+def _signals() -> Iterator[Callable[[], bool]]:
     """
-    Have the first Ctrl-C or SIGTERM reach the engine, and no later one break into what goes on since.
+    Tell whether Ctrl-C or SIGTERM came, instead of having it break into whatever goes on.
 
-    People press it again, and each would end the question to minions by which something is taken back.
+    Salt's own handlers raise, and its loader takes that for a module that is broken: nobody would hear of the signal.
+    And people press Ctrl-C again, which would end the question to minions by which something is taken back.
     """
+    heard = False
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: heard
         return
     # Who ignores one, or dies of it, goes on so.
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {int(number): handler for number, handler in found.items() if callable(handler)}
-    heard = False
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal heard
         if heard:
             # Not by print, which may be what it came into.
             os.write(2, b"interrupted already: what was begun is taken back, or finished; wait\n")
-            return
         heard = True
-        before[number](number, frame)
 
     for number in before:
         signal.signal(number, handle)
     try:
-        yield
+        yield lambda: heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -257,10 +257,13 @@ def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
             hosts = [host for host in hosts if pinged.get(host) is True]
         if not hosts:
             return "{}"
+        arguments = [[{"__kwarg__": True, **call["keywords"]}] for call in asked["calls"]]
+        # While a job of several functions runs, whoever applies states on the minion is told that a list is no text.
+        alone = len(functions) == 1
         answers = client.local.cmd(
             hosts,
-            functions,
-            arg=[[{"__kwarg__": True, **call["keywords"]}] for call in asked["calls"]],
+            functions[0] if alone else functions,
+            arg=arguments[0] if alone else arguments,
             timeout=asked["seconds"],
             tgt_type="list",
             full_return=True,
@@ -294,6 +297,8 @@ def _heard(opts: Dunders, asked: dict[str, Any]) -> list[str]:
 def _said(answer: dict[str, Any], functions: list[str]) -> list[dict[str, Any]]:
     """Tell, call by call, what a minion returned and whether it refused."""
     returned, codes = answer.get("ret"), answer.get("retcode")
+    if len(functions) == 1:
+        return [{"return": returned, "retcode": codes}]
     if not isinstance(returned, dict) or not isinstance(codes, dict):
         # The job as a whole was refused, for example because the minion is shutting down.
         return [{"return": returned, "retcode": 1} for _ in functions]

@@ -343,7 +343,7 @@ migrate:
   # singletons: {jobs: {node: app1, service: mw-jobs}, dumps: {node: db2, cron: /etc/cron.d/dumps}}
 
   # What stands still from just before the window until clean-up or revert: `lock` on `nodes`, `highstate` and `crons` on the hosts of the
-  # databases.
+  # databases, the relay's too.
   # A file that `singletons` holds on a database's host is refused in `crons`.
   # freeze: {lock: /srv/deploy.lock, nodes: [app1], highstate: true, crons: [/etc/cron.d/reports]}
 

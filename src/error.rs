@@ -99,7 +99,8 @@ impl Error {
             Self::Interrupted(_) => "run the same command again when ready".into(),
             Self::Committed(_) => "run the same command again: it finishes what was decided".into(),
             Self::NotUndone(_) => "mend what is named, then go on back: salt-run migrate.abort".into(),
-            Self::Undecided(_) => "bring the new primary back or make sure that it is dead, then run the same command again".into(),
+            Self::Undecided(_) => "bring the server that is named back, then run the same command again; of a flip whose new primary is gone for good \
+                 salt-run migrate.status says what to type".into(),
             Self::Apart { server, primary, .. } => format!(
                 "people are served by {primary}, and nothing of theirs is at risk. See what it is (mariadb-binlog on {server} shows it), \
                  bring what matters to {primary}, seed {server} and those below it anew from {primary}, then run the same command again"

@@ -238,15 +238,16 @@ class Story:
             "ssh_keys": {"root": [KEY]},
             "backup": {"node": "db2", "path": BACKUP},
         }
-        self.pillar(cleanup=allowed)
+        self.pillar(cleanup=allowed | {"soak_hours": 24})
         keys = f"{KEY} the move\n{KEY[:-1]}G {STRANGER}\n"
         self.site["new-app1"].write(SSH_KEYS, keys, 0o600)
         with People(cdn.load(self.site, seconds=400), _record()) as people:
             # Somebody wrote it there after the move, past the notice.
             left = f"{storage.FOLDER}/left-behind.txt"
             self.site["old-storage1"].run(["touch", left])
-            self.refused("cleanup", f"of {SOAK_SECONDS} s", "has not signed off", left)
+            self.refused("cleanup", "of 24 hours", "has not signed off", left)
             self.site["old-storage1"].run(["rm", left])
+            self.pillar(cleanup=allowed)
             say(f"the soak: {SOAK_SECONDS} s with readers and editors on the new side")
             people.wait_saves(20)
             while self.site.salt_run("migrate.preflight", "cleanup").stdout.count("has served"):

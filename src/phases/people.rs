@@ -64,6 +64,7 @@ pub fn freeze(settings: &Settings, outside: &Outside, want: bool) -> Vec<(String
         all.extend(hosts(settings, Side::Old, std::slice::from_ref(&databases.old.primary)));
         all.extend(hosts(settings, Side::New, &databases.new.replicas));
         all.extend(hosts(settings, Side::New, std::slice::from_ref(&databases.new.primary)));
+        all.extend(hosts(settings, Side::New, databases.new.relay.as_slice()));
         all.sort();
         all.dedup();
         let told = |on: bool| json!({"highstate": freeze.highstate, "crons": freeze.crons, "on": on});

@@ -84,11 +84,11 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         data = databases::add(&mut graph, settings, seeding, outside, servers)?;
     }
     let flipped = signoff::last_move(settings)?.is_some_and(|run| run.starts_with("flip"));
-    add_uploads(&mut graph, settings, outside, &prepare.highstate.new, flipped);
     if let Some(deployment) = &prepare.deployment {
         deployment::add(&mut graph, settings, deployment, outside, flipped);
     }
     let states = add_states(&mut graph, settings, outside, &prepare.highstate, &data);
+    add_uploads(&mut graph, settings, outside, &prepare.highstate.new, flipped);
     add_notice(&mut graph, settings, servers, outside, &prepare.highstate.new, &states);
     if let Some(deployment) = &prepare.deployment {
         deployment::add_master(&mut graph, settings, deployment, outside);

@@ -384,7 +384,7 @@ impl Settings {
                 path: "migrate".into(),
                 found: if pillar.is_null() { "nothing".into() } else { check::word(pillar).into() },
                 expected: "a mapping".into(),
-                hint: "put the key `migrate` into the pillar of <master id>_master; pillar-example/migrate.sls shows it whole".into(),
+                hint: "put the key `migrate` into the pillar of the id that `salt-run config.get id` prints; pillar-example/migrate.sls shows it whole".into(),
             });
         }
         let mut settings: Self = serde_path_to_error::deserialize(pillar).map_err(check::explain)?;

@@ -130,8 +130,8 @@ pub(super) fn consistent(settings: &Settings) -> Result<()> {
             }
         }
         let (old, new) = (&settings.databases.old, &settings.databases.new);
-        let databases: Vec<&String> =
-            [&old.primary, &new.primary].into_iter().chain(&old.replicas).chain(&new.replicas).collect();
+        let primaries = [&old.primary, &new.primary].into_iter();
+        let databases: Vec<&String> = primaries.chain(&old.replicas).chain(&new.replicas).chain(&new.relay).collect();
         for (index, cron) in freeze.crons.iter().enumerate() {
             let both = settings
                 .singletons

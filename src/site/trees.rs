@@ -6,6 +6,7 @@ use super::Worker;
 use super::worker::Listed;
 use crate::error::{Error, Result};
 use futures_util::future::try_join;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,6 +19,8 @@ pub const ABSENT: &str = "absent";
 const NAMED: usize = 20;
 /// How many bytes of a manifest a host tells at once, as one message takes them.
 const TOLD: u64 = 400_000;
+/// How many messages a look takes that need not see everything.
+const SOME: usize = 8;
 /// With what a host begins that has not the tree.
 const NO_TREE: &str = "tree=absent";
 /// What a host says on which nothing was put yet.
@@ -152,7 +155,15 @@ impl Trees {
     pub async fn lacking(&self, look: Look) -> Result<Option<Lacking>> {
         let mut found = Lacking { all: true, ..Lacking::default() };
         for (theirs, ours) in self.theirs.iter().zip(&self.ours) {
-            let enough = |one: &str, other: &str| look == Look::First || !lacks(one, other).paths.is_empty();
+            let messages = Cell::new(0);
+            let enough = |one: &str, other: &str| {
+                messages.set(messages.get() + 1);
+                match look {
+                    Look::First => true,
+                    Look::Some => messages.get() == SOME,
+                    Look::All => !lacks(one, other).paths.is_empty(),
+                }
+            };
             let Some(apart) = self.apart(theirs, ours, Facts::Times, enough).await? else { return Ok(None) };
             if apart.missing {
                 found.missing.push(theirs.clone());
@@ -173,8 +184,10 @@ impl Trees {
 /// How far a look at what differs goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// What one message holds: something will be carried in any case.
+    /// What one message holds: whether the trees are there is known then.
     First,
+    /// What some messages hold: what is lacking will be carried in any case.
+    Some,
     /// Until something is found to be lacking, or all was looked at.
     All,
 }

@@ -94,7 +94,7 @@ async fn staged(settings: &Settings, name: &str, vhost: &Vhost, answer: Duration
     let found = fastly.versions(&service.id).await?.into_iter().find(|version| version.staging);
     let Some(version) = found else {
         return Err(Error::NotYet(format!(
-            "a version of {name} on the staging network: migrate_fastly.trial puts it there"
+            "a version of {name} on the staging network: salt-run salt.cmd migrate_fastly.trial puts it there"
         )));
     };
     let addresses = fastly.staging_addresses(&service.id, version.number).await?;

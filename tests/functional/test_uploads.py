@@ -134,6 +134,17 @@ def test_prepare_brings_them_while_people_upload_and_takes_nothing(
     (storage.new / "only-here.png").write_text("only here")
     planned = run(master, "prepare", "test=True")
     assert "uploads.wiki" in state(planned, "prepare")["changes"]
+    # Where the site's states run on that node they come first: they mount the volume.
+    pillar = storage.pillar()
+    pillar["prepare"] = {"highstate": {"old": [], "new": ["storage1"]}}
+    master.set_pillar(pillar)
+    (master.states / "top.sls").write_text("base:\n  '*': [site]\n")
+    (master.states / "site.sls").write_text(
+        f"{storage.home}/site:\n  file.managed: [{{contents: x}}]\n"
+    )
+    steps = [change["step"] for change in master.run("migrate.plan", "prepare").answer["changes"]]
+    assert steps.index("highstate.new-storage1") < steps.index("uploads.wiki")
+    master.set_pillar(storage.pillar())
     assert list(storage.files("new")) == ["only-here.png"]
     with storage.people("old") as kept:
         ran = run(master, "prepare")
@@ -246,37 +257,125 @@ def test_a_folder_that_is_not_there_is_named_before_anybody_waits(
     assert not Path(nowhere).exists()
 
 
+class Carrying:
+    """Two ends of one host that carry one tree to another; the end that pushes has an rsync of the test's."""
+
+    def __init__(self, storage: Storage, home: Path) -> None:
+        self.home = home
+        self.carry, self.old, self.new = (home / name for name in ("carry", "old", "new"))
+        shutil.copytree(
+            storage.home / "carry", self.carry, ignore=shutil.ignore_patterns("uploads-*")
+        )
+        self.old.mkdir()
+        self.new.mkdir()
+
+    @contextlib.contextmanager
+    def under_way(self, pushing: str, exclude: str = "") -> Iterator[None]:
+        """A pass; what `pushing` says runs in a shell with rsync's arguments. Ends once the pass has."""
+        shim = self.home / "bin" / "rsync"
+        shim.parent.mkdir()
+        rsync = shutil.which("rsync")
+        shim.write_text(
+            f'#!/bin/sh\nrsync={rsync}\ncase "$*" in *--server*) exec $rsync "$@";; esac\n{pushing}\n'
+        )
+        shim.chmod(0o755)
+        told = {"PEER": (self.carry / "cert.pem").read_text(), "ADDRESS": "127.0.0.24"}
+        told |= {"PORT": "14447", "LIMIT": "60", "EXCLUDE": exclude, "ADD": "1"}
+        for role, paths in (("take", self.new), ("push", self.old)):
+            settings = told | {"ROLE": role, "PATHS": str(paths)}
+            lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
+            environment = {"SETTINGS": lines, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+            subprocess.run([self.carry / "carry.sh", "start", role], env=environment, check=True)
+        try:
+            yield
+            asked = [self.carry / "carry.sh", "status", "push", "20"]
+            said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        finally:
+            subprocess.run([self.carry / "carry.sh", "reset", "take"], check=True)
+        assert "state=done" in said, said
+
+
 def test_files_that_vanish_while_they_are_carried_end_nothing(
     storage: Storage, tmp_path: Path
 ) -> None:
+    carrying = Carrying(storage, tmp_path)
+    (carrying.old / "stays.png").write_text("stays")
     # One that is gone when its turn comes: rsync calls that an error.
-    carry, old, new = (tmp_path / name for name in ("carry", "old", "new"))
-    shutil.copytree(storage.home / "carry", carry, ignore=shutil.ignore_patterns("uploads-*"))
-    old.mkdir()
-    new.mkdir()
-    (old / "stays.png").write_text("stays")
-    shim = tmp_path / "bin" / "rsync"
-    shim.parent.mkdir()
-    shim.write_text(
-        f'#!/bin/sh\n{shutil.which("rsync")} "$@"; code=$?\n'
-        f'case "$*" in *--server*) exit $code;; esac\n'
-        f"[ -e {tmp_path}/once ] && exit $code\n: >{tmp_path}/once; touch {old}/renamed.png; exit 24\n"
+    once = f"[ -e {tmp_path}/once ] && exit $code\n: >{tmp_path}/once"
+    pushing = f'$rsync "$@"; code=$?\n{once}; touch {carrying.old}/renamed.png; exit 24'
+    with carrying.under_way(pushing):
+        pass
+    assert sorted(path.name for path in carrying.new.iterdir()) == ["renamed.png", "stays.png"]
+
+
+def test_what_is_uploaded_anew_while_its_older_self_comes_in_stays(
+    storage: Storage, tmp_path: Path
+) -> None:
+    carrying = Carrying(storage, tmp_path)
+    old, new = carrying.old, carrying.new
+    (old / "d").mkdir()
+    (old / "a.png").write_bytes(os.urandom(800_000))
+    for name in ("b.png", "c.png", "d/e.png", "#recycle"):
+        (old / name).write_text("of the old side")
+    (old / "to-folder").mkdir()
+    (old / "link").symlink_to("b.png")
+    (old / "to-link").symlink_to("b.png")
+    for name in ("b.png", "c.png", "d/e.png", "link", "to-link"):
+        os.utime(old / name, (STALE, STALE), follow_symlinks=False)
+    os.utime(old / "to-folder", (STALE, STALE))
+    # What is newer, and another kind of thing: rsync asks for no times there.
+    (new / "link").symlink_to("c.png")
+    for name in ("to-link", "to-folder"):
+        (new / name).write_text("a file by now")
+    with carrying.under_way('exec $rsync --bwlimit=400 "$@"', exclude="#recycle\nnew*\nold*"):
+        # It has looked at all of them, and the large one is on its way.
+        deadline = time.monotonic() + 20
+        while not any(new.glob(".a.png.*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (new / "b.png").write_text("uploaded anew")
+        (new / "d").mkdir(exist_ok=True)
+        (new / "d/e.png").write_text("uploaded anew")
+    assert (new / "a.png").read_bytes() == (old / "a.png").read_bytes()
+    assert [(new / name).read_text() for name in ("b.png", "d/e.png")] == ["uploaded anew"] * 2
+    assert (new / "c.png").read_text() == "of the old side"
+    assert str((new / "link").readlink()) == "c.png"
+    assert (new / "to-link").read_text() == "a file by now"
+    assert (new / "to-folder.newer").read_text() == "a file by now"
+    assert not (new / "#recycle").exists()
+    assert not any(new.glob(".saltext*"))
+    # A pattern that the tree's own name fits leaves out nothing but what is in it.
+    told = {
+        "PATHS": str(new),
+        "TREES": str(new),
+        "PARTS": "all",
+        "FACTS": "times",
+        "EXCLUDE": "ne[w]",
+    }
+    manifest = [carrying.carry / "carry.sh", "manifest"]
+    said = subprocess.run(
+        manifest, env=os.environ | told, check=True, capture_output=True, text=True
     )
-    shim.chmod(0o755)
-    told = {"PEER": (carry / "cert.pem").read_text(), "ADDRESS": "127.0.0.24", "PORT": "14447"}
-    told["LIMIT"] = "60"
-    for role, paths in (("take", new), ("push", old)):
-        settings = told | {"ROLE": role, "PATHS": str(paths), "EXCLUDE": "", "ADD": "1"}
-        lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
-        environment = {"SETTINGS": lines, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
-        subprocess.run([carry / "carry.sh", "start", role], env=environment, check=True)
-    try:
-        asked = [carry / "carry.sh", "status", "push", "20"]
-        said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
-    finally:
-        subprocess.run([carry / "carry.sh", "reset", "take"], check=True)
-    assert "state=done" in said, said
-    assert sorted(path.name for path in new.iterdir()) == ["renamed.png", "stays.png"]
+    assert "part=" in said.stdout
+
+
+def test_two_that_ask_for_the_certificate_at_once_are_told_the_same(
+    storage: Storage, tmp_path: Path
+) -> None:
+    carry = Carrying(storage, tmp_path).carry
+    for _ in range(8):
+        for kept in carry.glob("*.pem"):
+            kept.unlink()
+        asking = [
+            subprocess.Popen([carry / "carry.sh", "identity"], stdout=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        told = {process.communicate(timeout=30)[0] for process in asking}
+        assert told == {(carry / "cert.pem").read_bytes()}
+        fits = ["openssl", "x509", "-in", carry / "cert.pem", "-noout", "-pubkey"]
+        public = subprocess.run(fits, check=True, capture_output=True).stdout
+        key = ["openssl", "pkey", "-in", carry / "key.pem", "-pubout"]
+        assert subprocess.run(key, check=True, capture_output=True).stdout == public
 
 
 def test_a_node_that_does_not_answer_is_one_finding_among_all(

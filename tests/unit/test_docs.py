@@ -114,6 +114,15 @@ def test_every_step_of_the_flip_has_its_line() -> None:
     assert {step for step in steps if f"`{step}" not in page} == set()
 
 
+def test_every_step_of_prepare_has_its_line() -> None:
+    names = ("prepare", "databases", "deployment")
+    phase = "".join((REPOSITORY / "src" / "phases" / f"{name}.rs").read_text() for name in names)
+    steps = set(re.findall(r'"([a-z-]+\.)\{', phase)) | set(re.findall(r'= "([a-z.-]+)";', phase))
+    page = (REPOSITORY / "docs" / "prepare.md").read_text()
+    assert len(steps) > 15
+    assert {step for step in steps if f"`{step}" not in page} == set()
+
+
 def refusal(pillar: dict[str, Any]) -> str:
     """The kind of the error of a command that reads the settings, and then a report that is not there."""
     arguments = (

@@ -105,7 +105,8 @@ def test_the_engine_names_no_system() -> None:
 
 def test_rust_never_names_salt() -> None:
     # But the crate, and the command line that an operator types next.
-    ours = r"(?i)saltext[-_.]migrate|salt-run (?:state\.orchestrate )?migrate\.\w+"
+    functions = r"(?:state\.orchestrate )?migrate\.|salt\.cmd migrate_\w+\.|config\.get "
+    ours = rf"(?i)saltext[-_.]migrate|salt-run (?:{functions})\w+"
     assert not offenders(RUST, r"(?i)\bsalt.*", lambda path: re.sub(ours, "", path.read_text()))
 
 

@@ -354,10 +354,11 @@ impl Transfer<'_> {
         let (from, to) = (self.from.clone(), self.to.clone());
         self.settle_edge();
         let open = [ids::PROMOTION];
-        for (id, trees) in &self.uploads {
-            self.graph.add(id, Role::Guard, Once(UploadsEnded(trees.clone()))).after(open).serves(open);
-        }
         let stays = self.role_at_boot(&to, false, &open);
+        // Hosts are asked one thing at a time, and where it shall come up open comes first.
+        for (id, trees) in &self.uploads {
+            self.graph.add(id, Role::Guard, Once(UploadsEnded(trees.clone()))).after([&stays]).serves(open);
+        }
         let before = format!("scheduler.{}", from.name);
         let announced = ids::ANNOUNCED.into();
         let scheduler = Scheduler { server: to.clone(), announced, takes_over_from: Some(before.clone()) };

@@ -45,7 +45,7 @@ impl EdgeReady {
         } else if self.staging_only {
             notes.warn("writes", found, "nothing: when none is left it waits for the next hour, and goes on");
         } else {
-            let mend = "make the versions ready an hour before (migrate_fastly.stage), or wait for the next hour; where the account has more, set migrate:edge:writes_per_hour";
+            let mend = "make the versions ready an hour before (salt-run salt.cmd migrate_fastly.stage), or wait for the next hour; where the account has more, set migrate:edge:writes_per_hour";
             notes.block("writes", found, mend);
         }
     }

@@ -20,7 +20,7 @@ impl Topic for UploadsLacking {
     async fn look(&self) -> Result<Vec<Finding>> {
         let mut notes = Notes::new("uploads");
         let (theirs, ours) = (&self.trees.pushes.host, &self.trees.takes.host);
-        let lacking = match self.trees.lacking(if self.last { Look::All } else { Look::First }).await {
+        let lacking = match self.trees.lacking(if self.last { Look::All } else { Look::Some }).await {
             Err(error) => {
                 let found = format!("whether it has all files of {theirs} cannot be seen: {error}");
                 if self.last {
@@ -58,6 +58,10 @@ impl Topic for UploadsLacking {
             let named = lacking.named();
             let found = format!("it lacks files that {theirs} has, and gets them before anybody waits: {named}");
             notes.warn(ours, found, "nothing; where they are many, prepare brings them by day");
+        }
+        if !self.last && !lacking.all {
+            let found = format!("files are not as on {theirs}, too many to look at all of them");
+            notes.warn(ours, found, "have prepare bring them by day, then look again");
         }
         // Behind a flip that is as it should be.
         if !self.last && !lacking.kept.is_empty() {

@@ -17,6 +17,8 @@ umask 077
 export LC_ALL=C
 cd "$(dirname "$0")"
 here=$PWD
+# Below each tree, while files come in: what they replace.
+ASIDE=.saltext-migrate-aside
 verb=${1:-} job=${2:-}
 case $verb$job in *[!A-Za-z0-9._-]*) echo "carry: unfit name" >&2; exit 2 ;; esac
 
@@ -31,6 +33,8 @@ configured() {
 }
 
 identity() {
+    # Two at once would keep the key of one and the certificate of the other.
+    exec 8>identity.lock && flock 8 || exit 1
     if [ ! -s cert.pem ]; then
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=saltext-migrate-carry \
             -keyout key.pem.new -out cert.pem.new 2>/dev/null || exit 1
@@ -76,6 +80,8 @@ reset() {
     # What a worker that was killed left of a copy.
     # shellcheck source=/dev/null
     [ ! -e "$job/copy" ] || (. "$job/settings" && further && forget_copy) || exit 1
+    # shellcheck source=/dev/null
+    [ ! -e "$job/settings" ] || (. "$job/settings" && [ "$ROLE" != take ] || put_back) || exit 1
     rm -f "$job/started" "$job/done" "$job/words" "$job/brought"
 }
 
@@ -177,13 +183,13 @@ whole() {
 
 # -- trees of files
 
-patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"; }
+patterns() { while IFS= read -r pattern; do [ -z "$pattern" ] || printf '%s\n' "$pattern"; done <<<"${EXCLUDE:-}"$'\n'"$ASIDE"; }
 
 push() {
     local path number pass=0 all=0 brought passes=1 vanished code said=$job/said how=(--delete --hard-links)
     # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring. (A name that is to
     # be a hard link would be replaced whatever its time.)
-    [ -z "${ADD:-}" ] || { how=(--update); passes=3; }
+    [ -z "${ADD:-}" ] || { how=(--update --backup --backup-dir="$ASIDE"); passes=3; }
     RSYNC_CONNECT_PROG="socat - $(there)"
     export RSYNC_CONNECT_PROG
     while [ $pass -lt $passes ]; do
@@ -196,8 +202,8 @@ push() {
                 [ -n "${ADD:-}" ] || continue
                 die "there is no $path any more: is its volume mounted?"
             fi
-            # Anchored patterns are paths of this host; rsync counts from the tree.
-            patterns | sed -n "s,^$path/,/,p; /^[^\/]/p" >"$job/exclude.$number"
+            # Anchored patterns are paths of this host; rsync counts from the tree. Without a sign it takes `#…` for a comment.
+            patterns | sed -n "s,^$path/,- /,p; s/^[^\/]/- &/p" >"$job/exclude.$number"
             rsync -aAXS --timeout=600 --numeric-ids "${how[@]}" ${CHECKSUM:+--checksum} --exclude-from="$job/exclude.$number" \
                 --out-format='%i %n' "$path/" "rsync://$ADDRESS/tree$number/" >>"$job/went" 2>"$said"
             code=$?
@@ -221,6 +227,22 @@ push() {
 
 # What is wrong stands above rsync's closing line, which only says that something is.
 why() { { grep -v '^rsync error: ' "$1" | head -n 2; tail -n 1 "$1"; } | uniq | tr '\n' ' '; }
+
+# rsync looks at times before it carries, and may have much to carry: what people wrote here meanwhile, or as a link, or as
+# another kind of thing than over there, is the newer one all the same. It goes back where it was.
+put_back() {
+    local path name there
+    while IFS= read -r path; do
+        [ -d "$path/$ASIDE" ] || continue
+        find "$path/$ASIDE" \( -type f -o -type l \) -printf '%P\0' | while IFS= read -rd '' name; do
+            there=$path/$name
+            [ "$(stat -c %Y "$path/$ASIDE/$name")" -gt "$(stat -c %Y "$there" 2>/dev/null || echo 0)" ] || continue
+            [ -L "$there" ] || [ ! -d "$there" ] || there=$there.newer
+            mv -fT "$path/$ASIDE/$name" "$there" || exit 1
+        done || return 1
+        rm -rf "${path:?}/$ASIDE"
+    done <<<"$PATHS"
+}
 
 take() {
     local path number=0
@@ -246,7 +268,7 @@ take() {
 # are rsync's own affair.
 entries() {
     local skip=() pattern
-    excluding
+    excluding "$1"
     (
         cd "$1" || exit 1
         if [ "${FACTS:-}" = times ]; then
@@ -264,17 +286,17 @@ entries() {
     ) | sort -T "$here"
 }
 
-# Fills the caller's `skip` with what `find` is to leave out.
+# Fills the caller's `skip` with what `find` is to leave out below a tree; the tree itself may have any name.
 excluding() {
     while IFS= read -r pattern; do
-        case $pattern in /*) skip+=(-path "$pattern" -prune -o) ;; *) skip+=(-name "$pattern" -prune -o) ;; esac
+        case $pattern in /*) skip+=(-path "$pattern" -prune -o) ;; *) skip+=(-name "$pattern" ! -path "$1" -prune -o) ;; esac
     done < <(patterns)
 }
 
 # The links whose end lies in none of $TREES, the first of them: what is behind those stays where it is.
 outside() {
     local skip=() pattern link end tree
-    excluding
+    excluding "$1"
     find -H "$1" -ignore_readdir_race "${skip[@]}" -type l \( -lname '/*' -o -lname '*..*' \) -print0 | while IFS= read -rd '' link; do
         end=$(readlink -m -- "$link")
         while IFS= read -r tree; do

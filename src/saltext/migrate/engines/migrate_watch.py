@@ -2,8 +2,9 @@
 Watch the migration from the Salt master, and raise an alarm within seconds.
 
 It asks what ``salt-run migrate.status`` asks, but for what hosts and the CDN are asked (room on disks, crossings,
-services gone astray), again and again. It fires an event ``migrate/alarm`` and writes a line in the master's log when an alarm appears, and ``migrate/alarm/over`` when it is
-gone: a stopped channel, a write on a fenced primary, a fence that nobody owns, two primaries, a run that died.
+services gone astray), again and again. It fires an event ``migrate/alarm`` and writes a line in the master's log when
+an alarm appears, and ``migrate/alarm/over`` when it is gone: a stopped channel, a write on a fenced primary, a fence
+that nobody owns, two primaries, a run that died.
 
 .. code-block:: yaml
 

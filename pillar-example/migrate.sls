@@ -371,7 +371,7 @@ migrate:
     # Public keys that go, by user.
     # ssh_keys: {root: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAOWMvmtqSQFXUZxKwFx9yDZWZZbYOYzn9rwmLF move']}
     # The last backup of the old side: a file on the host of one of its nodes; options of the dump program, and seconds.
-    # That node goes only once it is said where people carried the file.
-    # backup: {node: db2, path: /srv/backup/last.sql.gz, options: '', seconds: 3600, carried_to: 'backup.example.org:/srv'}
+    # That node goes only once it is said where people carried the file: `carried_to`, a text beside these, and not before.
+    # backup: {node: db2, path: /srv/backup/last.sql.gz, options: '', seconds: 3600}
     # Further credentials that the report lists to be changed.
     # rotate: [the mail relay's password]

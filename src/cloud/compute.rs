@@ -47,6 +47,8 @@ pub struct Server {
     pub fault: Option<String>,
     /// Whether it ever ran.
     pub ran: bool,
+    /// When anything of it last changed, as the cloud writes it: it was started or stopped, for example.
+    pub updated: String,
     pub metadata: BTreeMap<String, String>,
     pub addresses: Vec<IpAddr>,
     pub floating: Vec<IpAddr>,
@@ -237,6 +239,7 @@ fn server(found: &Value) -> Server {
         name: text(found, "name"),
         status,
         word,
+        updated: text(found, "updated"),
         ran: found.get("OS-SRV-USG:launched_at").is_some_and(|at| !at.is_null()),
         fault: found.pointer("/fault/message").and_then(Value::as_str).map(str::to_owned),
         metadata: map("metadata")

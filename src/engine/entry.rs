@@ -81,7 +81,11 @@ pub async fn apply(
     force: &Force,
     outside: &Outside,
 ) -> Result<Report> {
-    let mut plan = plan(graph).await?;
+    // Whoever asks for the end while it is only looked has it at once.
+    let mut plan = tokio::select! {
+        plan = plan(graph) => plan?,
+        why = outside.interrupted() => return Err(Error::Interrupted(why)),
+    };
     plan.force(force)?;
     if plan.refused() {
         return Err(Error::Refused(plan.findings));

@@ -60,6 +60,11 @@ pub struct RunState {
 }
 
 impl RunState {
+    /// Tells when the run began, in seconds since the Unix epoch: its name ends with that, in milliseconds.
+    pub fn began(&self) -> f64 {
+        self.run.rsplit_once('-').and_then(|(_, at)| at.parse::<f64>().ok()).unwrap_or_default() / 1000.0
+    }
+
     /// Returns the state after one more record.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::database::{Server, Servers};
 use crate::edge::Fastly;
 use crate::engine::{Graph, Role};
 use crate::error::{Error, Result};
+use crate::event;
 use crate::journal::{Outcome, RunState, runs};
 use crate::outside::Outside;
 use crate::proof::Proof;
@@ -36,6 +37,8 @@ struct Farewell<'a> {
     after: Option<String>,
     /// The servers of the old side that go in this run, by node: the one that alone has the last backup does not.
     leaving: BTreeMap<String, String>,
+    /// When the run began, in seconds since the Unix epoch.
+    began: f64,
     /// Everything that goes.
     gone: Vec<String>,
 }
@@ -54,14 +57,26 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
     let after = signoff::last_move(settings)?;
     let graph = Graph::new(phase);
     let mut leaving = cleanup.old_nodes.clone();
-    let taken = last_backup(&settings.state_dir, after.as_ref())?.is_some();
-    let carried = |place: &String| !place.trim().is_empty();
-    let holder = cleanup.backup.as_ref().filter(|backup| !(taken && backup.carried_to.as_ref().is_some_and(carried)));
-    let holds = holder.and_then(|backup| leaving.remove_entry(&backup.node)).map(|(node, _)| node);
-    let mut farewell = Farewell { settings, cleanup, servers, outside, graph, after, leaving, gone: Vec::new() };
+    let taken = last_backup(&settings.state_dir, after.as_ref())?;
+    let carried = cleanup.backup.as_ref().and_then(|backup| backup.carried_to.as_ref());
+    let carried = carried.is_some_and(|place| !place.trim().is_empty());
+    let holds = match &taken {
+        Some(_) if carried => None,
+        // Where it was taken, whatever the pillar says by now.
+        Some(proof) => node_of(settings, &leaving, proof.evidence["host"].as_str()),
+        None => None,
+    };
+    let named = cleanup.backup.as_ref().filter(|_| !(carried && taken.is_some())).map(|backup| backup.node.clone());
+    let holds = holds.or(named).filter(|node| leaving.remove(node).is_some());
+    let runs = runs(&settings.state_dir)?;
+    let unfinished = runs.last().filter(|run| run.phase == phase && run.finished.is_none());
+    let began = unfinished.map_or_else(event::now, RunState::began);
+    let mut farewell = Farewell { settings, cleanup, servers, outside, graph, after, leaving, began, gone: Vec::new() };
     let old = farewell.old_nodes()?;
-    farewell.checks(&old, BackupKept { holds: holds.clone(), taken, asked: cleanup.backup.is_some() })?;
-    let before = farewell.before()?;
+    let (taken, asked) = (taken.is_some(), cleanup.backup.is_some());
+    farewell.checks(&old, BackupKept { holds: holds.clone(), taken, carried, asked })?;
+    let mut before = farewell.before()?;
+    before.extend(farewell.one_master(&before)?);
     farewell.of_the_move(&before)?;
     farewell.of_the_old_side(old, &before);
     farewell.kept(holds)?;
@@ -81,6 +96,7 @@ impl Farewell<'_> {
                 id: id.clone(),
                 addresses: std::iter::once(found.private).chain(found.public).collect(),
                 stopped_hours: self.cleanup.stopped_hours,
+                began: self.began,
                 state_dir: self.settings.state_dir.clone(),
             }))
         };
@@ -96,8 +112,14 @@ impl Farewell<'_> {
     fn checks(&mut self, old: &[Rc<OldNode>], backup: BackupKept) -> Result<()> {
         let served_since = last_flip(self.settings, self.after.as_ref())?
             .map(|run| run.spans.get(super::ids::PROMOTION).map_or_else(|| over(&run), |span| span.ended));
-        let soaked =
-            Soaked { served_since, hours: self.cleanup.soak_hours, words: self.cleanup.give_up_revert.clone() };
+        let old_primary = self.servers.primary(Side::Old);
+        let soaked = Soaked {
+            served_since,
+            hours: self.cleanup.soak_hours,
+            words: self.cleanup.give_up_revert.clone(),
+            new: self.servers.primary(Side::New),
+            old: (!self.is_stopped(&old_primary.node)).then_some(old_primary),
+        };
         self.graph.add("check.soak", Role::Check, Check(soaked));
         let accounts = &self.settings.databases.accounts;
         let known = [&accounts.admin, &accounts.marker, &accounts.replication].map(|account| account.user.clone());
@@ -172,7 +194,8 @@ impl Farewell<'_> {
         }
         let server = self.servers.primary(Side::Old);
         let id = format!("reverse-replication.{}", server.name);
-        let step = ReverseEnded { server, state_dir: self.settings.state_dir.clone(), after: self.after.clone() };
+        let (stopped, state_dir) = (self.is_stopped(&server.node), self.settings.state_dir.clone());
+        let step = ReverseEnded { server, stopped, state_dir, after: self.after.clone() };
         self.graph.add(&id, Role::Fact, step).after(&before);
         before.push(id);
         Ok(before)
@@ -246,22 +269,21 @@ impl Farewell<'_> {
             self.graph.add("ssh-keys", Role::Fact, step).after(before);
             self.gone.push("ssh-keys".into());
         }
-        self.one_master(before)?;
         self.of_the_new_cloud(before)
     }
 
-    /// Minions that obeyed both masters obey the new one alone.
-    fn one_master(&mut self, before: &[String]) -> Result<()> {
+    /// Minions that obeyed both masters obey the new one alone. Returns what everything else waits for.
+    fn one_master(&mut self, before: &[String]) -> Result<Option<String>> {
         let deployment = self.settings.prepare.as_ref().and_then(|prepare| prepare.deployment.as_ref());
         let Some((deployment, master)) = deployment.and_then(|found| Some((found, found.master.as_ref()?))) else {
-            return Ok(());
+            return Ok(None);
         };
         let stays = [deployment.obeyed(self.settings)?];
         let mut after = before.to_vec();
         let nodes = self.settings.nodes.new.iter().filter(|(name, _)| !self.cleanup.temporary.servers.contains(name));
         // The new master's own minion first: where it does not answer us any more we are not the new master, and stop.
         let (its, others): (Vec<_>, Vec<_>) = nodes.partition(|(name, _)| **name == deployment.new);
-        let mut minions = BTreeSet::new();
+        let (mut minions, mut first) = (BTreeSet::new(), None);
         for (name, node) in its.into_iter().chain(others) {
             let Some(minion) = node.minion.as_ref().filter(|minion| minions.insert(*minion)) else { continue };
             let id = format!("obeys.new-{name}");
@@ -270,10 +292,11 @@ impl Farewell<'_> {
                 .after(&after);
             if *name == deployment.new {
                 after.push(id.clone());
+                first = Some(id.clone());
             }
             self.gone.push(id);
         }
-        Ok(())
+        Ok(first)
     }
 
     fn of_the_new_cloud(&mut self, before: &[String]) -> Result<()> {
@@ -364,6 +387,12 @@ impl Farewell<'_> {
         self.graph.add(KEPT, Role::Guard, Once(kept)).after(&gone).serves(&gone);
         Ok(())
     }
+}
+
+/// Finds, among nodes of the old side, the one that has a minion.
+fn node_of(settings: &Settings, nodes: &BTreeMap<String, String>, minion: Option<&str>) -> Option<String> {
+    let has = |node: &&String| settings.node(Side::Old, node).and_then(|node| node.minion.as_deref()) == minion;
+    minion.and_then(|_| nodes.keys().find(has).cloned())
 }
 
 /// Says what is asked of old hosts before they go away.

@@ -48,7 +48,8 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
         tokio::select! {
             _ = &mut died => return take_over(process, &servers, settings, outside).await,
             () = tokio::time::sleep(TICK) => {
-                if Lock::was_last_taken_by(&settings.state_dir, process) && let Some(run) = overdue(settings, &mut fenced)? {
+                // A journal that cannot be read for a moment is looked at again: nobody else watches.
+                if Lock::was_last_taken_by(&settings.state_dir, process) && let Ok(Some(run)) = overdue(settings, &mut fenced) {
                     let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
                     let report = engine::rescue(&graph, run, abort_within(settings), outside).await;
                     // The target is out of sight: as long as nobody else decides, it is looked for again.

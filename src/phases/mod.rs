@@ -269,6 +269,16 @@ pub async fn abort(settings: &Settings, outside: &Outside, gone: Option<&Gone>) 
     if journal.state().phase == orphans::NAME {
         return orphans::end(settings, outside, Some(journal)).await;
     }
+    if gone.is_some() && !takes_nothing_along(journal.state()) {
+        return Err(Error::Settings {
+            path: "is_off".into(),
+            found: format!("run {}, which is none", journal.state().run),
+            expected:
+                "a flip that never asked for its promotion: of any other the new side may have what nobody else has"
+                    .into(),
+            hint: "salt-run migrate.status says what to type".into(),
+        });
+    }
     let mut graph = graph_of(&journal, settings, outside, false)?;
     if gone.is_some() {
         // Hosts that are gone with it hold up nothing of the old side's.
@@ -306,9 +316,14 @@ async fn finish(
     let graph = graph_of(&journal, settings, outside, guarded)?;
     let (run, committed) = (journal.state().run.clone(), journal.state().committed);
     if graph.phase == phase.name() || committed {
-        // The guard of the run that died went with it; this process's own may be on its way.
-        if guarded && !committed {
-            outside.guard_ready().await?;
+        // The guard of the run that died went with it; this process's own may be on its way. Who only goes back needs none,
+        // and where there is none, as where a primary is gone, nobody waits behind a fence for it.
+        if guarded
+            && !committed
+            && journal.state().aborting.is_none()
+            && let Err(error) = outside.guard_ready().await
+        {
+            return Ok(finish_or_abort(&graph, journal, &error.to_string(), settings, outside).await);
         }
         return engine::resume(&graph, journal, abort_within(settings), outside).await;
     }

@@ -22,6 +22,8 @@ const OVER: &str = "the way back was given up; the same command goes on";
 /// Whom the former primary follows: nobody, in the end.
 pub struct ReverseEnded {
     pub server: Rc<Server>,
+    /// Whether its node was stopped by an earlier run, which does so after this.
+    pub stopped: bool,
     pub state_dir: PathBuf,
     /// The run that moved the site: a later one makes it a fact of the past.
     pub after: Option<String>,
@@ -44,7 +46,7 @@ impl Step for ReverseEnded {
         match self.server.status().await {
             Ok(status) => Ok(Seen { fact: status.channel.map(|channel| channel.source), evidence: () }),
             // Its node is stopped by now, and it followed nobody when that was done.
-            Err(_) if self.on_record()? => Ok(Seen { fact: None, evidence: () }),
+            Err(_) if self.stopped || self.on_record()? => Ok(Seen { fact: None, evidence: () }),
             Err(error) => Err(error),
         }
     }

@@ -24,7 +24,7 @@ impl Fence {
     /// Opens the source, once it is decided that the target does not; tells how the source then stands.
     pub(super) async fn lift(&self, permit: &Permit, earlier: &Earlier) -> Result<Status> {
         match self.target.decide_to_go_back(permit, permit.run()).await {
-            Ok(()) => {}
+            Ok(()) => alone(&self.source, &self.target).await?,
             // Our journal proves that no promotion was ever sent, so nobody can have opened the target for this run.
             Err(Error::Remote { .. }) if !permit.started(&self.promotion) => {}
             Err(error) => return Err(error),
@@ -34,6 +34,18 @@ impl Fence {
         self.source.unfence(permit, permit.run(), was.domain).await?;
         self.source.status_for_rescue().await
     }
+}
+
+/// Sees that a target does not take writes, before its source is opened: who went back without the other side opened it, and
+/// whatever a run's decision says of that run, there must not be two.
+///
+/// # Errors
+/// [`Error::Undecided`] where it does, [`Error::Remote`] where it cannot be asked.
+pub(super) async fn alone(source: &Server, target: &Server) -> Result<()> {
+    if target.status_for_rescue().await?.read_only {
+        return Ok(());
+    }
+    Err(Error::Undecided(format!("{} accepts writes, so {} is not opened beside it", target.name, source.name)))
 }
 
 impl Step for Fence {

@@ -49,6 +49,7 @@ pub struct Inventory {
 const FOREIGN: &str = "it does not carry our mark";
 /// Why something stays.
 pub const SITE: &str = "the site lives by it";
+const NOT_OURS: &str = "of the old cloud only servers go";
 pub const UNNAMED: &str = "migrate:cleanup:old_nodes does not name it";
 pub const HOLDS: &str =
     "the last backup is there alone: once it was carried away, say so in migrate:cleanup:backup:carried_to";
@@ -117,6 +118,12 @@ impl Deed for Kept {
                 let place = old.name.clone();
                 let (name, id) = (server.name.clone(), server.id.clone());
                 kept.push(Standing { what: "server".into(), place, name, id, why: why.into() });
+            }
+            if old.block_storage().await?.is_some() {
+                for volume in old.volumes().await?.iter() {
+                    let (place, name, id) = (old.name.clone(), volume.name.clone(), volume.id.clone());
+                    kept.push(Standing { what: "volume".into(), place, name, id, why: NOT_OURS.into() });
+                }
             }
         }
         if let Some(fastly) = &self.fastly {

@@ -3,6 +3,7 @@
 //! Invariant: no journal is needed. A run is ended as its own controller would end it: by its decision row on the target,
 //! and only then on the source. Where a primary cannot be asked, nothing is touched.
 
+use super::fence::alone;
 use super::given_up::FormerDomain;
 use crate::database::{Rulings, Server};
 use crate::error::{Error, Result};
@@ -109,6 +110,7 @@ impl Step for Orphans {
             match target.decide_to_go_back(permit, &one.run).await {
                 Ok(()) => {
                     one.back = true;
+                    alone(source, target).await?;
                     self.rouse(permit, source).await?;
                     source.unfence(permit, &one.run, None).await?;
                 }

@@ -80,7 +80,11 @@ class Move:
         for phase in ("prepare", "test", "flip"):
             done = self.apply(phase)
             assert done.verdict == "done", (phase, done.problem)
-        proof = {"subject": "last-backup", "hash": done.answer["run"], "evidence": {}}
+        proof = {
+            "subject": "last-backup",
+            "hash": done.answer["run"],
+            "evidence": {"host": "old-web2"},
+        }
         taken = proof | {"at": time.time()}
         proofs = Path(self.pillar["state_dir"], "proofs")
         proofs.mkdir(exist_ok=True)
@@ -167,6 +171,17 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     assert found["soak revert"] == "the way back is not given up"
     assert "app has 1 connections open" in found["disuse old-db2"]
     assert "is web1, at 10.70.0.99: not this node" in found["old-nodes web1"]
+    # An id that nobody has would pass for a server that is gone, and its minion's key would go.
+    move.pillar["cleanup"]["old_nodes"]["web1"] = move.old["web1"][::-1]
+    assert f"has no server {move.old['web1'][::-1]}" in move.findings()["old-nodes web1"]
+    # Somebody went back by hand: no journal here knows.
+    chain.new.run("SET GLOBAL read_only = 1")
+    chain.old.run("SET GLOBAL read_only = 0")
+    found = move.findings()
+    assert "it refuses writes" in found["soak new-db1"]
+    assert "it accepts writes" in found["soak old-db1"]
+    chain.old.run("SET GLOBAL read_only = 1")
+    chain.new.run("SET GLOBAL read_only = 0")
 
     # -- the sign-off is its own ---------------------------------------------------------------------
     move.allow()
@@ -189,8 +204,12 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
         [],
     )
     assert goes["old-node.web1"] == ("up", "stopped")
-    # The node that alone has the last backup is not touched.
+    # The node that alone has the last backup is not touched, whatever the pillar says of it by now.
     assert "the last backup is on this node alone" in warned(move, "backup old-web2")
+    for backup in (None, {"node": "web1", "path": "/srv/other.sql.gz"}):
+        move.allow(backup=backup)
+        assert "the last backup is on this node alone" in warned(move, "backup old-web2")
+    move.allow()
     assert goes["minion-keys"] == (["new-tmp1", "old-web1"], [])
     assert goes.keys() == {
         *("edge.docs.no-copy", "server.tmp1", "port.tmp1", "security-group.move", "key-pair.move"),
@@ -285,6 +304,9 @@ def test_a_site_that_was_not_moved_is_not_cleaned_up(move: Move) -> None:
     move.allow(old_nodes={}, temporary={}, database_users=[], backup=None)
     done = move.apply("cleanup")
     assert done.verdict == "unchanged", "there is nothing to take down"
+    carried = {"node": "web2", "path": "/srv/last.sql.gz", "carried_to": "the vault"}
+    move.allow(temporary={}, backup=carried)
+    assert "it was not taken yet" in move.findings()["backup old side"]
     move.allow(temporary={})
     done = move.apply("cleanup")
     assert done.problem["kind"] == "refused"
@@ -308,20 +330,30 @@ def test_a_node_that_somebody_started_again_begins_its_period_anew(move: Move) -
     elsewhere = {"force": ident, "reason": "it is in the vault"}
     assert move.apply("cleanup").problem["kind"] == "refused"
     assert move.apply("cleanup", **elsewhere).verdict == "done"
-    ident = move.old["web1"]
-    move.cloud.old.post("compute", f"/servers/{ident}/action", {"os-start": None})
-    deadline = time.monotonic() + 30
-    while move.old_servers()[ident] != "ACTIVE":
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    (change,) = [c for c in move.run("plan", phase="cleanup").answer["changes"]
-                 if c["step"] == "old-node.web1"]  # fmt: skip
-    assert (change["old"], change["new"]) == ("up", "stopped")
-    assert move.apply("cleanup", **elsewhere).verdict == "done"
-    move.pillar["cleanup"]["stopped_hours"] = 0
+    for action, status in (("os-start", "ACTIVE"), ("os-stop", "SHUTOFF")):
+        told(move, action, status)
+        move.pillar["cleanup"]["stopped_hours"] = 0
+        planned = move.run("plan", phase="cleanup").answer
+        (change,) = [c for c in planned["changes"] if c["step"] == "old-node.web1"]
+        # Down by somebody else's hand it did not stand stopped all the time.
+        assert (change["old"], change["new"]) == ("up" if status == "ACTIVE" else "down", "stopped")
+        assert "somebody started it since" in move.findings()["old-nodes web1"]
+        assert move.apply("cleanup", **elsewhere).problem["kind"] == "refused"
+    both = [f["id"] for f in planned["findings"] if f["blocking"]]
+    assert move.apply("cleanup", **(elsewhere | {"force": both})).verdict == "done"
     done = move.apply("cleanup", **elsewhere)
     assert done.verdict == "done", done.problem
     assert move.old_servers().keys() == {move.old["web2"], move.old["stranger"]}
+
+
+def told(move: Move, action: str, status: str) -> None:
+    """Somebody starts or stops web1 by hand."""
+    ident = move.old["web1"]
+    move.cloud.old.post("compute", f"/servers/{ident}/action", {action: None})
+    deadline = time.monotonic() + 30
+    while move.old_servers()[ident] != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_replica_that_nobody_declared_keeps_the_relay(fresh_chain: Chain) -> None:

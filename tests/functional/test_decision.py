@@ -263,6 +263,8 @@ def test_a_run_that_goes_on_waits_for_a_guard_of_its_own(site: Site) -> None:
     with Watch(site.chain) as watch:
         alone = direct.Command(site.pillar, "apply", variables={direct.NO_GUARD: "1"}, **flip)
         said = alone.wait()
+    # Nobody waits behind it for a guard that does not come: it goes back.
+    assert (said.verdict, world.writable(site.chain)) == ("aborted", ["old-db1"])
     assert "guard" in said.problem["message"]
     assert "fence" not in said.happened("started")
     assert not watch.both_open

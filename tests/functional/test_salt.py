@@ -394,14 +394,18 @@ def test_what_only_looks_ends_at_a_signal(
     with socket.create_server(("0.0.0.0", 0)) as silent:
         pillar = fresh_chain.pillar()
         pillar["databases"]["port"] = silent.getsockname()[1]
-        command = direct.Command(pillar, "plan", phase="flip")
         silent.settimeout(30)
-        silent.accept()
-        asked = time.monotonic()
-        command.process.send_signal(number)
-        done = command.wait()
-    assert done.problem["kind"] == "interrupted"
-    assert time.monotonic() - asked < 3
+        before = direct.run(fresh_chain.pillar(), "status").answer["last_run"]
+        # A flip that still looks at everything has done nothing yet.
+        for name in ("plan", "apply"):
+            command = direct.Command(pillar, name, phase="flip")
+            silent.accept()
+            asked = time.monotonic()
+            command.process.send_signal(number)
+            done = command.wait()
+            assert done.problem["kind"] == "interrupted"
+            assert time.monotonic() - asked < 3
+    assert direct.run(fresh_chain.pillar(), "status").answer["last_run"] == before
 
 
 def test_states_of_a_site_are_refused_in_words_while_a_minion_works_for_us(

@@ -15,6 +15,9 @@ pub struct Soaked {
     pub served_since: Option<f64>,
     pub hours: f64,
     pub words: String,
+    pub new: Rc<Server>,
+    /// The old primary, while it stands.
+    pub old: Option<Rc<Server>>,
 }
 
 impl Topic for Soaked {
@@ -33,6 +36,22 @@ impl Topic for Soaked {
                     notes.doubt("site", found, "wait, or shorten migrate:cleanup:soak_hours");
                 }
             }
+        }
+        // Somebody may have gone back by hand, or from another machine.
+        let back = "clean-up is for a site on the new side: salt-run migrate.status";
+        match self.new.status().await {
+            Ok(status) if status.read_only => {
+                notes.block(&self.new.name, "it refuses writes: people are not served by it", back)
+            }
+            Err(error) => {
+                notes.doubt(&self.new.name, format!("whether people are served by it cannot be seen: {error}"), back)
+            }
+            Ok(_) => {}
+        }
+        if let Some(old) = &self.old
+            && old.status().await.is_ok_and(|status| !status.read_only)
+        {
+            notes.block(&old.name, "it accepts writes: people may be served by it", back);
         }
         if self.words.trim().trim_end_matches('.') != GIVEN_UP {
             let found = "the way back is not given up";
@@ -121,6 +140,8 @@ pub struct BackupKept {
     pub asked: bool,
     /// Whether it was taken, since the site moved.
     pub taken: bool,
+    /// Whether it is said where people carried it.
+    pub carried: bool,
     /// The node that is to go and alone has it, as far as anybody said.
     pub holds: Option<String>,
 }
@@ -131,6 +152,14 @@ impl Topic for BackupKept {
         if !self.asked && !self.taken {
             let mend = "name it: migrate:cleanup:backup; or force this, and say where the old side's data is kept";
             notes.doubt("old side", "no last backup of it is asked for, and its servers go", mend);
+        }
+        if self.carried && !self.taken {
+            let found = "it is said where the last backup was carried, and it was not taken yet";
+            notes.block(
+                "old side",
+                found,
+                "take migrate:cleanup:backup:carried_to out, and say it once the file is there",
+            );
         }
         if let Some(node) = &self.holds {
             let found = "the last backup is on this node alone, or will be: so it is left running, with its minion";
@@ -151,6 +180,9 @@ impl Topic for OldNodesAre {
             if let Some(another) = node.another().await? {
                 let mend = format!("correct migrate:cleanup:old_nodes:{}; nothing else is touched", node.node);
                 notes.block(&node.node, format!("{another}: not this node"), mend);
+            }
+            if let Some((found, mend)) = node.doubt().await? {
+                notes.doubt(&node.node, found, mend);
             }
         }
         Ok(notes.findings)

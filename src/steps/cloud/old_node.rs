@@ -1,7 +1,7 @@
 //! How far a node of the old side is on its way out: stopped first, and deleted only after a second period.
 //!
 //! Invariant: only the one server that the pillar names by its id, and only while it has the node's own address. One that
-//! somebody starts again is up, and its period begins anew.
+//! somebody started again, though it be down by now, begins its period anew. Deleted is what was due when the run began.
 
 use crate::cloud::{Cloud, Server};
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub struct OldNode {
     pub id: String,
     pub addresses: Vec<IpAddr>,
     pub stopped_hours: f64,
+    /// When the run began, in seconds since the Unix epoch: a period that ends later is none of its affairs.
+    pub began: f64,
     pub state_dir: PathBuf,
 }
 
@@ -72,8 +74,36 @@ impl OldNode {
         if server.word != "SHUTOFF" {
             return Ok(Leaving::Up);
         }
-        let known = Proof::read(&self.state_dir, &self.subject())?.is_some();
+        // Whatever happened to it since shows there.
+        let known = self.record()?.is_some_and(|proof| proof.evidence["updated"] == server.updated.as_str());
         Ok(if known { Leaving::Stopped } else { Leaving::Down })
+    }
+
+    fn record(&self) -> Result<Option<Proof>> {
+        Proof::read(&self.state_dir, &self.subject())
+    }
+
+    /// Says what of it is not as an earlier run left it, or as the pillar says.
+    ///
+    /// # Errors
+    /// Whatever hinders looking.
+    pub async fn doubt(&self) -> Result<Option<(String, &'static str)>> {
+        Ok(match (self.leaving().await?, self.record()?) {
+            (Leaving::Up | Leaving::Down, Some(proof)) => {
+                let found = format!(
+                    "it was stopped {:.1} hours ago, and somebody started it since: nobody was asked who uses it",
+                    proof.age() / 3600.0
+                );
+                Some((found, "see who uses it; where nobody does, force it, and its period begins anew"))
+            }
+            (Leaving::Gone, None) => {
+                let found = format!("{} has no server {}", self.cloud.name, self.id);
+                let mend =
+                    "correct migrate:cleanup:old_nodes, or migrate:clouds:old; force it where somebody deleted it";
+                Some((found, mend))
+            }
+            _ => None,
+        })
     }
 
     async fn until(&self, wanted: impl Fn(Leaving) -> bool, what: &str) -> Result<()> {
@@ -98,17 +128,15 @@ impl Step for OldNodeLeaves {
     type Evidence = Option<f64>;
 
     async fn observe(&self) -> Result<Seen<Leaving, Option<f64>>> {
-        let since = Proof::read(&self.0.state_dir, &self.0.subject())?.map(|proof| proof.at);
+        let since = self.0.record()?.map(|proof| proof.at);
         Ok(Seen { fact: self.0.leaving().await?, evidence: since })
     }
 
     async fn want(&self, _earlier: &Earlier) -> Result<Leaving> {
-        let over = |proof: &Proof| !proof.fresh(self.0.stopped_hours);
+        let over = |proof: Proof| proof.at + self.0.stopped_hours * 3600.0 < self.0.began;
         Ok(match self.0.leaving().await? {
             Leaving::Gone => Leaving::Gone,
-            Leaving::Stopped if Proof::read(&self.0.state_dir, &self.0.subject())?.as_ref().is_some_and(over) => {
-                Leaving::Gone
-            }
+            Leaving::Stopped if self.0.record()?.is_some_and(over) => Leaving::Gone,
             _ => Leaving::Stopped,
         })
     }
@@ -126,7 +154,8 @@ impl Step for OldNodeLeaves {
                 Proof::forget(&self.0.state_dir, &self.0.subject())?;
                 self.0.cloud.stop_server(permit, &self.0.id).await?;
                 self.0.until(|leaving| leaving != Leaving::Up, "to be stopped").await?;
-                Proof::new(&self.0.subject(), self.0.id.clone(), json!({"node": self.0.node}))
+                let updated = self.0.server().await?.map(|server| server.updated);
+                Proof::new(&self.0.subject(), self.0.id.clone(), json!({"node": self.0.node, "updated": updated}))
                     .keep(&self.0.state_dir)?;
             }
             (Leaving::Gone, Leaving::Stopped) => {

@@ -303,7 +303,9 @@ class Verdict:
     lost: list[tuple[int, int]]
     duplicated: list[tuple[int, int]]
     unknown: int
-    write_gap_ms: float | None  # last acknowledgement here, first there; below zero both accepted
+    write_gap_ms: (
+        float | None
+    )  # last write here, first there, by the servers' clock; below zero both accepted
     attempts_per_second: float
     refused_per_second: dict[str, float]  # inside the gap, by side
 
@@ -314,6 +316,12 @@ def judge(chain: Chain, results: Results) -> Verdict:
         "SELECT writer, attempt, COUNT(*) AS times FROM site.writes WHERE run = %s GROUP BY 1, 2",
         (results.run,),
     )
+    # When an answer was read says when its thread had the processor.
+    spans = chain.serving().run(
+        "SELECT side, MIN(at) AS first, MAX(at) AS last FROM site.writes WHERE run = %s GROUP BY side ORDER BY 2",
+        (results.run,),
+    )
+    moved = (spans[1]["first"] - spans[0]["last"]).total_seconds() if len(spans) > 1 else None
     present = Counter({(row["writer"], row["attempt"]): row["times"] for row in rows})
     acknowledged = {(writer, attempt) for writer, attempt, _, _ in results.acknowledged}
     left, reached = gap(results)
@@ -325,7 +333,7 @@ def judge(chain: Chain, results: Results) -> Verdict:
         lost=sorted(key for key in acknowledged if not present[key]),
         duplicated=sorted(key for key, times in present.items() if times > 1),
         unknown=len(results.unknown),
-        write_gap_ms=width * 1e3 if width is not None else None,
+        write_gap_ms=moved * 1e3 if moved is not None else None,
         attempts_per_second=attempts * 1e9 / (results.stopped - results.started),
         refused_per_second={side: n / width for side, n in refused.items()} if width else {},
     )

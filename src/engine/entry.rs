@@ -128,6 +128,8 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
         run.needed = all_but_checks(graph);
         return Ok(run.conclude(Plan::default(), Some(Error::Interrupted(why))).await);
     }
+    // Ahead of everything that is only looked at: people may be waiting.
+    run.recall_commit().await;
     let recalled = run.earlier.borrow().clone();
     let plan = match plan_the_rest(graph, recalled).await {
         Ok(plan) => plan,
@@ -153,6 +155,7 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
 pub async fn abort(graph: &Graph, journal: Journal, why: &str, abort_within: Duration, outside: &Outside) -> Report {
     let mut run = Run::new(graph, journal, abort_within, outside);
     run.recall();
+    run.recall_commit().await;
     run.needed = all_but_checks(graph);
     run.conclude(Plan::default(), Some(Error::Interrupted(why.to_owned()))).await
 }

@@ -37,6 +37,8 @@ pub struct Node {
     pub after: Vec<String>,
     /// The steps for whose sake a guard is there.
     pub serves: Vec<String>,
+    /// Of the steps before a commit, those without which it would be wrong to carry it out once more.
+    again_after: Vec<String>,
     /// That from its start on no events are shown before the commit.
     quiet: bool,
     step: Box<dyn Erased>,
@@ -46,6 +48,13 @@ impl Node {
     /// Names the steps that come before; for correctness, never for taste.
     pub fn after<T: AsRef<str>>(&mut self, steps: impl IntoIterator<Item = T>) -> &mut Self {
         self.after.extend(steps.into_iter().map(|step| step.as_ref().to_owned()));
+        self
+    }
+
+    /// Names, in order, the steps that must stand where a commit that was taken has to be carried out once more, for
+    /// example as its host rebooted. Whatever else came before it holds nobody up then.
+    pub fn again_after<T: AsRef<str>>(&mut self, steps: impl IntoIterator<Item = T>) -> &mut Self {
+        self.again_after.extend(steps.into_iter().map(|step| step.as_ref().to_owned()));
         self
     }
 
@@ -79,9 +88,15 @@ impl Graph {
     /// Adds a step.
     pub fn add<S: Step + 'static>(&mut self, id: impl Into<String>, role: Role, step: S) -> &mut Node {
         let index = self.nodes.len();
-        let node =
-            Node { id: id.into(), role, after: Vec::new(), serves: Vec::new(), quiet: false, step: Box::new(step) };
-        self.nodes.push(node);
+        self.nodes.push(Node {
+            id: id.into(),
+            role,
+            after: Vec::new(),
+            serves: Vec::new(),
+            again_after: Vec::new(),
+            quiet: false,
+            step: Box::new(step),
+        });
         &mut self.nodes[index]
     }
 
@@ -123,7 +138,7 @@ impl Graph {
     pub fn checked(self) -> Result<Self> {
         let mut seen = BTreeSet::new();
         for node in &self.nodes {
-            if let Some(missing) = node.after.iter().find(|id| !seen.contains(id.as_str())) {
+            if let Some(missing) = node.after.iter().chain(&node.again_after).find(|id| !seen.contains(id.as_str())) {
                 return Err(Error::Journal(format!("{} comes after {missing}, which is not before it", node.id)));
             }
             if !seen.insert(node.id.as_str()) {

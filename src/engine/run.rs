@@ -122,17 +122,34 @@ impl<'a> Run<'a> {
         self.needed.extend(state.started().map(str::to_owned));
     }
 
-    /// Takes a decision for taken that still stands as it was carried out, whatever does not answer before it: what people
-    /// wait for depends on it alone. One that does not stand waits for the steps before it, as ever.
-    async fn recall_commit(&self) {
-        for node in self.graph.nodes().iter().filter(|node| node.role == Role::Commit) {
+    /// Sees that a decision that was taken stands, whatever does not answer before it: what people wait for depends on it
+    /// alone. One that does not stand is carried out once more, behind the few steps without which that would be wrong;
+    /// where one of those cannot be, it waits for the steps before it, as ever.
+    pub(super) async fn recall_commit(&self) {
+        if !self.committed() {
+            return;
+        }
+        for node in self.graph.nodes().iter().filter(|node| node.role == Role::Commit && !self.is_done(&node.id)) {
             let Some(StepState::Done { new, .. }) = self.journal.borrow().state().steps.get(&node.id).cloned() else {
                 continue;
             };
-            if node.step.observe().await.is_ok_and(|seen| seen.fact == new) {
+            let stands = match node.step.observe().await {
+                Ok(seen) if seen.fact == new => true,
+                Ok(_) => self.carry_again(node).await.is_ok(),
+                Err(_) => false,
+            };
+            if stands {
                 self.progress.borrow_mut().insert(node.id.clone(), Progress::Finished);
             }
         }
+    }
+
+    async fn carry_again(&self, commit: &Node) -> Result<()> {
+        for id in &commit.again_after {
+            self.carry(self.graph.node(id)?).await?;
+            self.progress.borrow_mut().insert(id.clone(), Progress::Finished);
+        }
+        self.carry(commit).await
     }
 
     fn committed(&self) -> bool {
@@ -171,7 +188,6 @@ impl<'a> Run<'a> {
     pub(super) async fn conclude(self, plan: Plan, mut back: Option<Error>) -> Report {
         if self.committed() {
             back = None;
-            self.recall_commit().await;
         }
         let mut overruled = false;
         loop {
@@ -255,7 +271,11 @@ impl<'a> Run<'a> {
     }
 
     fn finished(&self, id: &str) -> bool {
-        !self.needed.contains(id) || self.progress.borrow().get(id) == Some(&Progress::Finished)
+        !self.needed.contains(id) || self.is_done(id)
+    }
+
+    fn is_done(&self, id: &str) -> bool {
+        self.progress.borrow().get(id) == Some(&Progress::Finished)
     }
 
     fn ready(&self) -> Vec<&'a Node> {

@@ -121,6 +121,8 @@ impl Journal {
             }
             let file = OpenOptions::new().append(true).open(&path).map_err(|error| io(&path, &error))?;
             file.set_len(whole).map_err(|error| io(&path, &error))?;
+            // Whoever goes on builds upon it, and the one that died may not have waited for the disk.
+            file.sync_all().map_err(|error| io(&path, &error))?;
             return Ok(Some(Self { file: Some(file), whole, torn: false, state }));
         }
         Ok(None)

@@ -2,11 +2,12 @@
 //!
 //! Invariant: it goes back through the same steps as the run itself, whichever phase that is (a command first finishes the
 //! run that died before it), and it touches no run but that of the process it watches. A run that died is taken over under the lock; one
-//! that only hangs keeps the lock, so nothing of its journal is written, and the decision row alone settles who wins.
+//! that only hangs keeps the lock, so nothing of its journal is written, and the decision row alone settles who wins. It
+//! stays as long as the process does, and longer where a primary is out of sight.
 
 use super::{Phase, abort_within, finish_or_abort, transfer::ids};
 use crate::database::Servers;
-use crate::engine::{self, Report};
+use crate::engine::{self, Report, Verdict};
 use crate::error::{Error, Result};
 use crate::event::{self, Event, Happening};
 use crate::journal::{Journal, Lock, RunState, StepState, runs};
@@ -35,6 +36,7 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
     let mut died = death_of(process)?;
     // By this process's own clock: the wall's may jump.
     let mut fenced: Option<(String, Instant)> = None;
+    let mut rescued: Option<Report> = None;
     outside.tell(Event {
         run: String::new(),
         phase: phase.name().to_owned(),
@@ -46,16 +48,26 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
     });
     loop {
         tokio::select! {
-            _ = &mut died => return take_over(process, &servers, settings, outside).await,
+            // What is left of it by then is finished as of any other.
+            _ = &mut died => return Ok(take_over(process, &servers, settings, outside).await?.or(rescued)),
             () = tokio::time::sleep(TICK) => {
                 // A journal that cannot be read for a moment is looked at again: nobody else watches.
                 if Lock::was_last_taken_by(&settings.state_dir, process) && let Ok(Some(run)) = overdue(settings, &mut fenced) {
+                    if let Some(report) = rescued.as_ref().filter(|report| report.run == run.run)
+                        && stands(report, &run, &servers).await
+                    {
+                        fenced = None;
+                        continue;
+                    }
                     let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
                     let report = engine::rescue(&graph, run, abort_within(settings), outside).await;
-                    // The target is out of sight: as long as nobody else decides, it is looked for again.
+                    // The target is out of sight: as long as nobody else decides, it is looked for at once again. Of
+                    // anything else it is seen in a window's time whether it still is so: a process that wakes up may
+                    // send its fence only then.
                     if !undecided(&report) {
-                        return Ok(Some(report));
+                        fenced = None;
                     }
+                    rescued = Some(report);
                 }
             }
         }
@@ -66,27 +78,45 @@ fn undecided(report: &Report) -> bool {
     matches!(report.error, Some(Error::Undecided(_)))
 }
 
-/// Finishes the run of a process that is gone; as long as it cannot be seen how that was decided, it looks again once both
-/// primaries answer. Nobody who comes with a command meanwhile finds the lock taken.
+/// Tells whether nobody waits behind the fence of a run that was looked after already.
+async fn stands(report: &Report, run: &RunState, servers: &Servers) -> bool {
+    match (&report.error, report.verdict) {
+        (Some(Error::Committed(_)), _) => true,
+        (_, Verdict::Aborted) => {
+            let source = if run.phase == Phase::Flip.name() { Side::Old } else { Side::New };
+            servers.primary(source).status_for_rescue().await.is_ok_and(|status| !status.read_only)
+        }
+        _ => false,
+    }
+}
+
+/// Finishes the run of a process that is gone. As long as it cannot be seen how that was decided, or a primary cannot be
+/// opened because it does not answer, it looks again once both primaries do. Nobody who comes with a command meanwhile
+/// finds the lock taken.
 async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
     let ours = i32::try_from(std::process::id()).unwrap_or_default();
     let mut last = process;
+    let mut tried_in_sight = false;
     loop {
         // It never began, or somebody else went on after it.
         if !Lock::was_last_taken_by(&settings.state_dir, last) {
             return Ok(None);
         }
         let Some(report) = take_over_once(servers, settings, outside).await? else { return Ok(None) };
-        if !undecided(&report) {
+        let stuck = matches!(report.error, Some(Error::NotUndone(_)));
+        // With both in sight one more time is enough: it is something else, and people are told.
+        if !undecided(&report) && !(stuck && !tried_in_sight) {
             return Ok(Some(report));
         }
         last = ours;
+        tried_in_sight = true;
         while Lock::was_last_taken_by(&settings.state_dir, last) {
             tokio::time::sleep(AGAIN).await;
             let (old, new) = (servers.primary(Side::Old), servers.primary(Side::New));
             if old.status_for_rescue().await.is_ok() && new.status_for_rescue().await.is_ok() {
                 break;
             }
+            tried_in_sight = false;
         }
     }
 }

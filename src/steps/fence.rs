@@ -53,7 +53,8 @@ impl Step for Fence {
     type Evidence = Fenced;
 
     async fn observe(&self) -> Result<Seen<bool, Fenced>> {
-        let status = self.source.status().await?;
+        // As for the way back: the other connection may hang in a statement of ours.
+        let status = self.source.status_for_rescue().await?;
         let evidence = Fenced { position: status.binlog_position, seen_at: event::steady() };
         Ok(Seen { fact: status.read_only, evidence })
     }

@@ -19,6 +19,7 @@ from typing import Any
 
 import pymysql
 
+from saltext.migrate.bridge import UNSETTLED
 from tests.chaos.case import FLIP, REVERT
 from tests.chaos.faults import Faults
 from tests.chaos.people import NODES, TABLE, Application, People
@@ -261,8 +262,8 @@ class Loopback:
         done = run.wait(90)
         if guard is None:
             return done
-        # Salt ends the guard of a command that came to a report, but for one that could not see how it was decided.
-        if done.verdict and done.problem.get("kind") != "undecided":
+        # Salt ends the guard of a command that came to a report, but for one behind which a source may be fenced.
+        if done.verdict and done.problem.get("kind") not in UNSETTLED:
             if guard.process.poll() is None:
                 guard.process.send_signal(signal.SIGTERM)
             guard.process.communicate()

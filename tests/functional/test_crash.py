@@ -15,7 +15,7 @@ from tests.functional.test_edge import origins
 from tests.lab import direct, sabotage, world
 from tests.lab.direct import Done
 from tests.lab.edge.standin import Edge
-from tests.lab.loopback import QUARANTINE, Chain
+from tests.lab.loopback import MINION, QUARANTINE, Chain
 from tests.lab.sabotage import KILLED
 from tests.lab.salt import SaltMaster
 from tests.lab.watch import Watch
@@ -190,6 +190,21 @@ def test_a_target_that_reboots_behind_the_commit_point_is_opened_by_the_same_com
     site.chain.new.restart()
     site.chain.wait_replicating(replicas=["new-db2"])
     assert world.writable(site.chain) == []
+    site.carry("flip")
+    site.is_there("flip")
+
+
+def test_a_target_that_rebooted_is_opened_though_no_minion_answers(site: Site) -> None:
+    """People wait for it, and for nothing else that came before the commit point."""
+    for phase in ("flip", "revert"):
+        site.carry(phase)
+    assert site.apply("flip", "fail-before:role-at-boot.new-db1").verdict == "stopped"
+    site.chain.new.restart()
+    assert world.writable(site.chain) == []
+    gone = {direct.GONE: MINION}
+    stopped = direct.run(site.pillar, "apply", phase="flip", variables=gone)
+    assert stopped.verdict == "stopped", stopped.problem
+    assert world.writable(site.chain) == ["new-db1"]
     site.carry("flip")
     site.is_there("flip")
 

@@ -107,17 +107,24 @@ def test_a_controller_that_is_overruled_harms_nobody(
     assert cut.passed.wait(30), "the statement was sent"
     if fate == "is dead":
         run.process.send_signal(signal.SIGKILL)
-    guarded = guard.wait(60)
+    # Over one that hangs it stays.
+    guarded = (
+        guard.until("finished")["detail"]["verdict"]
+        if fate == "wakes up"
+        else guard.wait(60).verdict
+    )
     promoted = statement == PROMOTE and reply
     assert site.decided() == ("promote" if promoted else "unfence")
     assert world.writable(site.chain) == ["new-db1" if promoted else "old-db1"]
     cut.release()
     done = run.wait(60)
+    if fate == "wakes up":
+        assert guard.wait(60).verdict == guarded
     if promoted:
-        assert guarded.verdict == ("stopped" if fate == "wakes up" else "done"), guarded.problem
+        assert guarded == ("stopped" if fate == "wakes up" else "done")
         assert fate == "is dead" or done.verdict == "done", done.problem
     else:
-        assert guarded.verdict == "aborted", guarded.problem
+        assert guarded == "aborted"
         assert fate == "is dead" or done.verdict == "aborted", done.problem
     # What was late has arrived by now.
     assert world.writable(site.chain) == ["new-db1" if promoted else "old-db1"]
@@ -234,12 +241,33 @@ def test_a_guard_that_cannot_ask_for_a_moment_opens_nothing_without_the_decision
     guard.until("guarding")
     assert cut.passed.wait(30)
     _cut_off(site.chain.new, guard.process.pid)
-    guarded = guard.wait()
-    assert guarded.verdict == "aborted", guarded.problem
+    assert guard.until("finished")["detail"]["verdict"] == "aborted"
     assert site.decided() == "unfence"
     cut.release()
     assert run.wait().verdict == "aborted"
+    guarded = guard.wait()
+    assert guarded.verdict == "aborted", guarded.problem
     assert world.writable(site.chain) == ["old-db1"]
+
+
+def test_a_fence_that_comes_after_its_run_was_taken_back_is_lifted_too(site: Site) -> None:
+    """The process slept over it, and never wakes up again."""
+    cut = site.wire(FENCE, window=600)
+    cut.hold(site.words(FENCE))
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert cut.passed.wait(30)
+    run.process.send_signal(signal.SIGSTOP)
+    assert guard.until("finished")["detail"]["verdict"] == "aborted"
+    cut.release()
+    assert guard.until("finished")["detail"]["verdict"] == "aborted"
+    assert world.writable(site.chain) == ["old-db1"]
+    run.process.kill()
+    run.wait()
+    guarded = guard.wait()
+    assert guarded.verdict == "aborted", guarded.problem
+    assert site.run("status").answer["last_run"]["finished"] == "aborted"
 
 
 def test_a_guard_takes_back_whatever_run_its_process_was_at_work_on(site: Site) -> None:
@@ -339,6 +367,27 @@ def test_a_guard_looks_again_until_it_sees_how_it_was_decided(site: Site) -> Non
     assert guarded.verdict == "aborted", guarded.problem
     assert world.writable(site.chain) == ["old-db1"]
     cut.release()
+    assert site.run("abort").verdict == "unchanged"
+
+
+def test_a_guard_opens_a_source_that_was_out_of_sight(site: Site) -> None:
+    cut = site.wire(FENCE, abort=1500, connect=1000)
+    cut.hold(site.words(FENCE), reply=True)
+    run = direct.Command(site.pillar, "apply", phase="flip")
+    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
+    guard.until("guarding")
+    assert cut.passed.wait(30)
+    site.chain.old.pause()
+    run.process.send_signal(signal.SIGKILL)
+    run.wait()
+    # It gave up once.
+    stopped = guard.until("finished")
+    assert stopped["detail"]["verdict"] == "stopped", stopped
+    site.chain.old.resume()
+    cut.release()
+    guarded = guard.wait(30)
+    assert guarded.verdict == "aborted", guarded.problem
+    assert world.writable(site.chain) == ["old-db1"]
     assert site.run("abort").verdict == "unchanged"
 
 

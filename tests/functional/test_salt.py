@@ -390,21 +390,21 @@ def test_a_signal_while_salt_loads_a_module_is_heard(
 def test_what_only_looks_ends_at_a_signal(
     fresh_chain: Chain, master: SaltMaster, number: signal.Signals
 ) -> None:
-    # It takes a connection, and never says a word.
-    with socket.create_server(("0.0.0.0", 0)) as silent:
-        pillar = fresh_chain.pillar()
-        pillar["databases"]["port"] = silent.getsockname()[1]
-        silent.settimeout(30)
-        before = direct.run(fresh_chain.pillar(), "status").answer["last_run"]
-        # A flip that still looks at everything has done nothing yet.
-        for name in ("plan", "apply"):
+    before = direct.run(fresh_chain.pillar(), "status").answer["last_run"]
+    # A flip that still looks at everything has done nothing yet.
+    for name in ("plan", "apply"):
+        # It takes a connection, and never says a word.
+        with socket.create_server(("0.0.0.0", 0)) as silent:
+            pillar = fresh_chain.pillar()
+            pillar["databases"]["port"] = silent.getsockname()[1]
+            silent.settimeout(30)
             command = direct.Command(pillar, name, phase="flip")
             silent.accept()
             asked = time.monotonic()
             command.process.send_signal(number)
             done = command.wait()
-            assert done.problem["kind"] == "interrupted"
-            assert time.monotonic() - asked < 3
+        assert done.problem["kind"] == "interrupted"
+        assert time.monotonic() - asked < 3
     assert direct.run(fresh_chain.pillar(), "status").answer["last_run"] == before
 
 
@@ -423,6 +423,25 @@ def test_states_of_a_site_are_refused_in_words_while_a_minion_works_for_us(
     finally:
         question.join()
     assert "is running as PID" in str(theirs.data), theirs
+
+
+def test_a_minion_that_hangs_is_not_waited_for_and_its_work_is_ended(
+    master: SaltMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Salt itself would wait for as long as the minion is at work, and with it every other question."""
+    monkeypatch.setattr(bridge, "AT_WORK", 1)
+    opts = salt.config.master_config(str(master.config / "master"))
+    call = {"function": "test.sleep", "keywords": {"length": 600}}
+    asked = {"hosts": [MINION], "calls": [call], "seconds": 1}
+    began = time.monotonic()
+    assert json.loads(bridge._ask(opts, asked)) == {}
+    assert time.monotonic() - began < 60
+    while master.call_minion("saltutil.running").data:
+        assert time.monotonic() - began < 120
+    answer = bridge._ask(
+        opts, {**asked, "calls": [{"function": "test.ping", "keywords": {}}], "seconds": 10}
+    )
+    assert json.loads(answer)[MINION][0]["return"] is True
 
 
 def test_parallel_steps_fork_and_all_of_them_answer(fresh_chain: Chain, master: SaltMaster) -> None:

@@ -29,6 +29,7 @@ class _Line:
         self.client, self.server = client, server
         self.kind: str | None = None
         self.mute = threading.Event()
+        self.answered = False
         # What lets go the answer that is held on it.
         self.held: threading.Event | None = None
 
@@ -52,7 +53,7 @@ class Cut:
         self._spoken = threading.Condition()
         self._delays: dict[str, float] = {}
         self._replication = chain.replication.user.encode()
-        self.passed = threading.Event()  # the statement was seen
+        self.passed = threading.Event()  # the statement was seen, or the answer to it
         self.cuts = 0
 
     def __enter__(self) -> Cut:
@@ -177,19 +178,26 @@ class Cut:
                 if reply:
                     line.mute.set()
                     line.server.sendall(data)
-                self.passed.set()
-                self.cuts += 1
-                if not reply and line.held:
-                    line.held.wait()
-                    line.server.sendall(data)
-                elif not reply:
+                    continue
+                self._seen()
+                if line.held is None:
                     break
+                line.held.wait()
+                line.server.sendall(data)
         line.end()
+
+    def _seen(self) -> None:
+        self.passed.set()
+        self.cuts += 1
 
     def _down(self, line: _Line) -> None:
         with contextlib.suppress(OSError):
             while data := line.server.recv(1 << 16):
                 if line.mute.is_set():
+                    # Only now it is certain that the server has acted on it.
+                    if not line.answered:
+                        line.answered = True
+                        self._seen()
                     # A cut wants the connection gone, a hold wants it silent.
                     if line.held is None:
                         break

@@ -309,8 +309,10 @@ impl Transfer<'_> {
         self.graph
             .add(ids::FENCE, Role::Fact, fence)
             .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
+        // Opened once more it would write into another domain, or beside a source that somebody opened.
+        let again_after = [format!("domain.{}", to.name), ids::FENCE.to_owned()];
         let promotion = Promotion { target: to, fence: ids::FENCE.into() };
-        self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]);
+        self.graph.add(ids::PROMOTION, Role::Commit, promotion).after([ids::FENCE]).again_after(&again_after);
         for node in [
             "drained",
             "caught-up",

@@ -16,6 +16,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -36,9 +37,16 @@ Dunders = dict[str, Any]
 # The phases that keep writers out for a while, so that somebody has to watch.
 FENCING = ("flip", "revert")
 
+# Kinds of problems behind which a source may still be fenced: the guard looks again.
+UNSETTLED = ("undecided", "not-undone")
+
 # Seconds within which a minion gives a sign of life before work that may take as long as LONG, or longer.
 PATIENCE = 10
 LONG = 600
+
+# Seconds more for a minion that is still at work on anything shorter. Salt would wait for as long as it is, and one
+# that hangs would hold up every other question.
+AT_WORK = 30
 
 # Commands whose first argument is a target, for searches that must tell a target from an address.
 TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
@@ -77,7 +85,7 @@ def call(
         with _guarded(command, arguments, settings, opts) as guard:
             done = run(command, arguments, settings, opts, guard, functions=functions)
             if guard:
-                guard.stays = (done["error"] or {}).get("kind") == "undecided"
+                guard.stays = (done["error"] or {}).get("kind") in UNSETTLED
             return done
     except CommandExecutionError:
         raise
@@ -260,20 +268,36 @@ def _ask(opts: Dunders, asked: dict[str, Any]) -> str:
         arguments = [[{"__kwarg__": True, **call["keywords"]}] for call in asked["calls"]]
         # While a job of several functions runs, whoever applies states on the minion is told that a list is no text.
         alone = len(functions) == 1
-        answers = client.local.cmd(
-            hosts,
-            functions[0] if alone else functions,
-            arg=arguments[0] if alone else arguments,
-            timeout=asked["seconds"],
-            tgt_type="list",
-            full_return=True,
-        )
-    # Of a silent minion Salt makes up words, or nothing: neither is an answer.
-    heard = {
-        host: told for host, told in answers.items() if told and told.get("out") != "no_return"
-    }
-    said = {host: _said(answer, functions) for host, answer in heard.items()}
+        job = {
+            "fun": functions[0] if alone else functions,
+            "arg": arguments[0] if alone else arguments,
+        }
+        answers = _answers(client.local, hosts, job, asked["seconds"])
+    said = {host: _said(answer, functions) for host, answer in answers.items()}
     return json.dumps(said, default=str)
+
+
+def _answers(local: Any, hosts: list[str], job: dict[str, Any], seconds: int) -> Dunders:
+    """Run one job, and collect what each minion returned; whoever does not, or is at work for too long, is left out."""
+    who = {"tgt": hosts, "tgt_type": "list", "timeout": seconds}
+    published = local.run_job(listen=True, **who, **job)
+    if not published:
+        return {}
+    answers: Dunders = {}
+    ends = time.monotonic() + seconds + AT_WORK
+    returns = local.get_iter_returns(published["jid"], published["minions"], block=False, **who)
+    for returned in returns:
+        if returned:
+            answers.update(returned)
+        elif seconds < LONG and time.monotonic() > ends:
+            # What nobody waits for must not come true later.
+            silent = [host for host in hosts if host not in answers]
+            local.run_job(silent, "saltutil.kill_job", [published["jid"]], tgt_type="list")
+            break
+        else:
+            # As Salt's own client, which is asked here not to wait by itself.
+            time.sleep(0.01)
+    return answers
 
 
 def _heard(opts: Dunders, asked: dict[str, Any]) -> list[str]:

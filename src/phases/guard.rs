@@ -7,7 +7,7 @@
 
 use super::{Phase, abort_within, finish_or_abort, transfer::ids};
 use crate::database::Servers;
-use crate::engine::{self, Report, Verdict};
+use crate::engine::{self, Report};
 use crate::error::{Error, Result};
 use crate::event::{self, Event, Happening};
 use crate::journal::{Journal, Lock, RunState, StepState, runs};
@@ -53,18 +53,15 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
             () = tokio::time::sleep(TICK) => {
                 // A journal that cannot be read for a moment is looked at again: nobody else watches.
                 if Lock::was_last_taken_by(&settings.state_dir, process) && let Ok(Some(run)) = overdue(settings, &mut fenced) {
-                    if let Some(report) = rescued.as_ref().filter(|report| report.run == run.run)
-                        && stands(report, &run, &servers).await
-                    {
-                        fenced = None;
+                    // A fence that was on its way all the time finds the source's own row, and does nothing.
+                    if rescued.as_ref().is_some_and(|report| report.run == run.run && !unsettled(report)) {
                         continue;
                     }
                     let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
                     let report = engine::rescue(&graph, run, abort_within(settings), outside).await;
-                    // The target is out of sight: as long as nobody else decides, it is looked for at once again. Of
-                    // anything else it is seen in a window's time whether it still is so: a process that wakes up may
-                    // send its fence only then.
-                    if !undecided(&report) {
+                    // The target is out of sight: as long as nobody else decides, it is looked for at once again. What
+                    // could not be taken back is tried again in a window's time.
+                    if matches!(report.error, Some(Error::NotUndone(_))) {
                         fenced = None;
                     }
                     rescued = Some(report);
@@ -74,20 +71,10 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
     }
 }
 
-fn undecided(report: &Report) -> bool {
-    matches!(report.error, Some(Error::Undecided(_)))
-}
-
-/// Tells whether nobody waits behind the fence of a run that was looked after already.
-async fn stands(report: &Report, run: &RunState, servers: &Servers) -> bool {
-    match (&report.error, report.verdict) {
-        (Some(Error::Committed(_)), _) => true,
-        (_, Verdict::Aborted) => {
-            let source = if run.phase == Phase::Flip.name() { Side::Old } else { Side::New };
-            servers.primary(source).status_for_rescue().await.is_ok_and(|status| !status.read_only)
-        }
-        _ => false,
-    }
+/// Tells whether people may still wait behind a fence: the target could not say how it was decided, or something could not
+/// be taken back.
+fn unsettled(report: &Report) -> bool {
+    matches!(report.error, Some(Error::Undecided(_) | Error::NotUndone(_)))
 }
 
 /// Finishes the run of a process that is gone. As long as it cannot be seen how that was decided, or a primary cannot be
@@ -103,9 +90,9 @@ async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside
             return Ok(None);
         }
         let Some(report) = take_over_once(servers, settings, outside).await? else { return Ok(None) };
-        let stuck = matches!(report.error, Some(Error::NotUndone(_)));
-        // With both in sight one more time is enough: it is something else, and people are told.
-        if !undecided(&report) && !(stuck && !tried_in_sight) {
+        // What cannot be undone with both in sight, a second time, is something else, and people are told.
+        let stuck = tried_in_sight && matches!(report.error, Some(Error::NotUndone(_)));
+        if stuck || !unsettled(&report) {
             return Ok(Some(report));
         }
         last = ours;

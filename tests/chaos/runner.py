@@ -99,7 +99,7 @@ class Attempt:
             if one.at.startswith(("started:", "done:", "committed", "aborting")):
                 self.when(run, one)
         for moment, wire in wires.items():
-            if wire.passed.wait(20):
+            if wire.passed.wait(60):
                 for one in self.at(moment):
                     self.strike(one)
             else:

@@ -53,7 +53,7 @@ def rows(listed: Any) -> Any:
 
 
 def until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not check():
         assert time.monotonic() < deadline, "not seen in time"
         time.sleep(0.01)

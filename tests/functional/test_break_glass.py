@@ -119,9 +119,9 @@ def test_forward_by_hand_where_the_promotion_was_decided(fresh_chain: Chain, pha
         begins(fresh_chain, phase, site)
         cut.hold(b"SET state='promote'", reply=True)
         run = direct.Command(site, "apply", phase=phase)
-        assert cut.passed.wait(30)
+        assert cut.passed.wait(60)
         decided = "SELECT state FROM saltext_migrate.decision ORDER BY opened DESC LIMIT 1"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while fresh_chain[target].value(decided) != "promote":
             assert time.monotonic() < deadline
         run.process.send_signal(signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_the_page_decides_against_a_controller_that_comes_late(
         begins(fresh_chain, phase, site)
         cut.hold(words)
         run = direct.Command(site, "apply", phase=phase)
-        assert cut.passed.wait(30)
+        assert cut.passed.wait(60)
         person = Person(fresh_chain)
         assert person.type(1)[0]["state"] == "unfence"
         person.type(2)

@@ -420,7 +420,7 @@ def test_salt_killed_in_the_middle_is_taken_back_or_finished_by_the_guard(
     monkeypatch.setenv(direct.DRILL, f"crash-after:{record}")
     assert salt_master.run("state.orchestrate", "migrate.flip").rc == KILLED
     monkeypatch.delenv(direct.DRILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while json.loads(databases.journal().read_text().splitlines()[-1])["record"] != "finished":
         assert time.monotonic() < deadline, databases.journal().read_text()
         time.sleep(0.05)

@@ -45,7 +45,7 @@ class Site:
         """Puts a forwarder before the server to which a statement goes."""
         cut = self._wires.enter_context(Cut(self.chain, SERVER[statement]))
         self.pillar = cut.pillar(self.pillar)
-        self.pillar["databases"]["deadlines"] = {"abort": 8000, **deadlines}
+        self.pillar["databases"]["deadlines"] |= {"abort": 8000, **deadlines}
         return cut
 
     def decided(self) -> str:
@@ -78,11 +78,16 @@ def test_nothing_is_shown_while_people_wait_and_everything_after(site: Site) -> 
     flip = direct.Command(site.pillar, "apply", phase="flip")
     reader = threading.Thread(target=flip.until, args=("committed",))
     reader.start()
-    assert cut.passed.wait(20)
-    time.sleep(0.2)
+    assert cut.passed.wait(60)
+    deadline = time.monotonic() + 60
+    while ("started", "caught-up") not in [
+        (event["happening"], event["step"]) for event in flip._seen
+    ]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     released = time.time()
     cut.release()
-    reader.join(20)
+    reader.join(60)
     done = flip.wait()
     assert done.verdict == "done", done.problem
     times = {(event["happening"], event["step"]): event for event in done.events}
@@ -104,7 +109,7 @@ def test_a_controller_that_is_overruled_harms_nobody(
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert cut.passed.wait(30), "the statement was sent"
+    assert cut.passed.wait(60), "the statement was sent"
     if fate == "is dead":
         run.process.send_signal(signal.SIGKILL)
     # Over one that hangs it stays.
@@ -144,7 +149,7 @@ def test_a_guard_that_pauses_as_it_decides_harms_nobody(site: Site, reply: bool)
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert source.passed.wait(30) and target.passed.wait(30)
+    assert source.passed.wait(60) and target.passed.wait(60)
     source.release()
     done = run.wait(60)
     assert done.verdict == ("aborted" if reply else "done"), done.problem
@@ -170,13 +175,13 @@ def test_a_guard_that_pauses_as_it_opens_opens_nothing_that_was_fenced_since(
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert target.passed.wait(30) and source.passed.wait(30)
+    assert target.passed.wait(60) and source.passed.wait(60)
     target.release()
     assert run.wait(60).verdict == "aborted"
     assert world.writable(site.chain) == ["old-db1"]
     target.hold(site.words(PROMOTE))
     again = direct.Command(site.pillar, "apply", phase="flip")
-    assert target.passed.wait(30)
+    assert target.passed.wait(60)
     assert world.writable(site.chain) == []
     source.release()
     assert guard.wait(60).verdict in ("aborted", "stopped")
@@ -239,7 +244,7 @@ def test_a_guard_that_cannot_ask_for_a_moment_opens_nothing_without_the_decision
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     _cut_off(site.chain.new, guard.process.pid)
     assert guard.until("finished")["detail"]["verdict"] == "aborted"
     assert site.decided() == "unfence"
@@ -257,7 +262,7 @@ def test_a_guard_finishes_what_it_took_back_once_the_process_is_gone(site: Site)
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     run.process.send_signal(signal.SIGSTOP)
     assert guard.until("finished")["detail"]["verdict"] == "aborted"
     cut.release()
@@ -306,7 +311,7 @@ def test_a_signal_while_the_decision_is_taken_comes_too_late(site: Site) -> None
     cut = site.wire(PROMOTE)
     cut.hold(site.words(PROMOTE), reply=True)
     flip = direct.Command(site.pillar, "apply", phase="flip")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     flip.process.send_signal(signal.SIGINT)
     # Longer than the product takes to notice it.
     time.sleep(0.5)
@@ -332,7 +337,7 @@ def test_nothing_is_unfenced_while_the_decision_cannot_be_seen(site: Site) -> No
     cut = site.wire(PROMOTE, abort=1500)
     cut.hold(site.words(PROMOTE))
     run = direct.Command(site.pillar, "apply", phase="flip")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     site.chain.new.pause()
     run.process.send_signal(signal.SIGKILL)
     run.wait()
@@ -354,7 +359,7 @@ def test_a_guard_looks_again_until_it_sees_how_it_was_decided(site: Site) -> Non
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     site.chain.new.pause()
     run.process.send_signal(signal.SIGKILL)
     run.wait()
@@ -378,7 +383,7 @@ def test_a_guard_opens_a_source_that_was_out_of_sight(site: Site) -> None:
     run = direct.Command(site.pillar, "apply", phase="flip")
     guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
     guard.until("guarding")
-    assert cut.passed.wait(30)
+    assert cut.passed.wait(60)
     site.chain.old.pause()
     run.process.send_signal(signal.SIGKILL)
     run.wait()
@@ -395,7 +400,7 @@ def test_a_guard_opens_a_source_that_was_out_of_sight(site: Site) -> None:
 
 def test_a_promotion_that_was_never_sent_needs_no_target_to_be_taken_back(site: Site) -> None:
     """The journal proves it: the new side may be gone for good, and the old one serves again."""
-    site.pillar["databases"]["deadlines"] = {"abort": 3000}
+    site.pillar["databases"]["deadlines"] |= {"abort": 3000}
     assert site.run("apply", "panic-after:fence", phase="flip").problem["kind"] == "defect"
     assert world.writable(site.chain) == []
     site.chain.new.kill()

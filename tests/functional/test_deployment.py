@@ -46,7 +46,7 @@ def pillar(home: Path) -> dict[str, Any]:
                 ],
                 "exclude": ["*.pyc", str(home / "old/etc/minion")],
             },
-            "deadlines": {"host": 30_000},
+            "deadlines": {"host": 300_000},
         },
     }  # fmt: skip
 
@@ -243,7 +243,7 @@ def with_states(home: Path, master: SaltMaster, old: str, new: str) -> None:
     told = pillar(home)
     told["prepare"] = {
         "highstate": {"old": ["deployment"], "new": ["deployment"]},
-        "deadlines": {"host": 30_000},
+        "deadlines": {"host": 300_000},
     }
     master.set_pillar(told)
 

@@ -57,7 +57,7 @@ class Account:
                         "copy": {"name": "docs-copy", "domains": ["docs-copy.example.org"]},
                     }
                 },
-                "deadlines": {"request": 5000, "proof": 3000},
+                "deadlines": {"request": 60_000, "proof": 60_000},
             },
         }
 

@@ -51,7 +51,7 @@ class Many:
         }
         self.pillar["edge"] = {"token": self.edge.token, "api": self.edge.api,
                                "services": services,
-                               "deadlines": {"request": 15000, "proof": 15000}}  # fmt: skip
+                               "deadlines": {"request": 60_000, "proof": 60_000}}  # fmt: skip
         self.edge.clear_log()
         return self
 
@@ -171,7 +171,7 @@ def test_a_service_that_somebody_edits_meanwhile_is_left_alone_and_named(many: M
         cut.hold(b"INTO saltext_migrate.decision")
         command = direct.Command(cut.pillar(many.pillar), "apply", phase="flip")
         command.until("done", "edge.budget")
-        assert cut.passed.wait(20)
+        assert cut.passed.wait(60)
         foreign = many.edge.point_backend(ident, "app2", weight=7)
         many.edge.activate(ident, foreign)
         cut.release()

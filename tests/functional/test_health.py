@@ -29,7 +29,7 @@ def test_lag_stopped_replicas_and_tables_that_should_stand_still(fresh_chain: Ch
 
     # Behind, though both threads run: the end of the chain is what counts.
     settings["databases"]["max_lag"] = 300
-    fresh_chain["relay"].run("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=3; START SLAVE")
+    fresh_chain["relay"].run("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=600; START SLAVE")
     fresh_chain.wait_replicating()
     fresh_chain.old.run("INSERT INTO site.writes VALUES (NULL, 1, 1, 1, 'old', SYSDATE(6))")
     alarms = direct.run(settings, "status").answer["alarms"]
@@ -48,7 +48,7 @@ def test_lag_stopped_replicas_and_tables_that_should_stand_still(fresh_chain: Ch
     fresh_chain.new.run("SET GLOBAL binlog_expire_logs_seconds=0")
 
     del settings["signoff"]
-    settings["databases"]["max_lag"] = 1000
+    settings["databases"]["max_lag"] = 10_000
     assert direct.run(settings, "apply", phase="flip").verdict == "done"
     assert direct.run(settings, "status").answer["alarms"] == []
     fresh_chain.new.run(

@@ -142,7 +142,7 @@ def test_killed_while_a_server_is_asked_for_the_late_one_does_not_stay(site: Sit
     site.cloud.plane.fault("nova", slow)
     command = direct.Command(site.pillar, "apply", phase="prepare")
     command.until("started", "server.app1")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "POST nova /v2.1/servers" not in site.cloud.plane.writes():
         assert time.monotonic() < deadline
         time.sleep(0.05)

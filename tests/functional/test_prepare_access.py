@@ -83,9 +83,9 @@ def test_clouds_yaml_does(site: Site, tmp_path: Any, monkeypatch: pytest.MonkeyP
 
 def test_an_api_that_does_not_answer_is_not_waited_for_long(site: Site) -> None:
     site.pillar["clouds"]["new"]["deadlines"] = {"connect": 1000, "request": 1000}
-    site.cloud.plane.fault("keystone", {"path": "/v3/auth/tokens", "effect": "slow", "seconds": 20,
+    site.cloud.plane.fault("keystone", {"path": "/v3/auth/tokens", "effect": "slow", "seconds": 120,
                                         "times": 1})  # fmt: skip
     began = time.monotonic()
     found = site.findings()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert "in time" in found["cloud new cloud: login"]

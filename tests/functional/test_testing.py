@@ -143,7 +143,7 @@ def test_prepare_says_that_the_new_side_keeps_nothing_until_it_serves(
     states["top"].write_text("base:\n  '*': [app]\n")
     states["app"].write_text(f"{tmp_path}/app:\n  file.managed:\n    - contents: here\n")
     pillar = {key: value for key, value in house.pillar.items() if key not in ("freeze", "test")}
-    pillar["prepare"] = {"highstate": {"old": [], "new": ["app1"]}, "deadlines": {"host": 30_000}}
+    pillar["prepare"] = {"highstate": {"old": [], "new": ["app1"]}, "deadlines": {"host": 300_000}}
     try:
         salt_master.set_pillar(pillar)
         ran = salt_master.run("state.orchestrate", "migrate.prepare")
@@ -316,7 +316,7 @@ def test_who_could_write_all_the_same_and_a_stopped_replica_stop_the_test(
     )
     settings = fresh_chain.pillar() | {"test": {}}
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (warned := readers(settings)):
             assert archiver.poll() is None
             assert time.monotonic() < deadline

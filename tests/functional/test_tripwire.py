@@ -19,7 +19,7 @@ from tests.lab import direct
 from tests.lab.loopback import MINION, Chain
 
 NEW, OLD = "saltext-addr-new", "saltext-addr-old"
-QUIET = 2
+QUIET = 6
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("ip"),
@@ -155,7 +155,7 @@ def load(settings: dict[str, Any], where: dict[str, str]) -> None:
 
 
 def until_quiet(settings: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-    deadline = time.monotonic() + QUIET + 10
+    deadline = time.monotonic() + QUIET + 60
     while True:
         told = run("addresses.crossings", settings, **arguments)
         if told["quiet"]:
@@ -267,7 +267,7 @@ def test_the_flip_waits_for_quiet(network: None, fresh_chain: Chain) -> None:
     assert tripwire("revert") == [], "going back is never held up by it"
     load(settings, {MINION: NEW})
     assert tripwire() == [f"it has not been watched for {QUIET} s yet"]
-    deadline = time.monotonic() + QUIET + 10
+    deadline = time.monotonic() + QUIET + 60
     while tripwire():
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -296,7 +296,7 @@ def test_clean_up_asks_whether_anybody_came_since_the_flip(
 
     def until(words: str) -> dict[str, str]:
         """Waits for the one finding that begins so; without words, until there is none."""
-        deadline = time.monotonic() + QUIET + 10
+        deadline = time.monotonic() + QUIET + 60
         while True:
             told = found()
             if len(told) == bool(words) and all(one.startswith(words) for one in told.values()):

@@ -97,7 +97,7 @@ def pillar(home: Path, master: SaltMaster, second: SecondMaster) -> dict[str, An
                 "exclude": [],
                 "master": second.commands(),
             },
-            "deadlines": {"host": 30_000},
+            "deadlines": {"host": 300_000},
         },
     }  # fmt: skip
 
@@ -126,7 +126,7 @@ def restart(master: SaltMaster) -> None:
     subprocess.run(RESTART, shell=True, env=told, check=True)
 
 
-def until_heard(ping: Any, minions: set[str], seconds: float = 40) -> None:
+def until_heard(ping: Any, minions: set[str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while (heard := set(ping(*sorted(minions)))) != minions:
         assert time.monotonic() < deadline, f"only {heard} of {minions} answer"

@@ -329,7 +329,7 @@ def test_what_is_uploaded_anew_while_its_older_self_comes_in_stays(
         (new / name).write_text("a file by now")
     with carrying.under_way('exec $rsync --bwlimit=400 "$@"', exclude="#recycle\nnew*\nold*"):
         # It has looked at all of them, and the large one is on its way.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(new.glob(".a.png.*")):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -200,7 +200,7 @@ class MariaDB:
             start_new_session=True,
         )
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         """Returns as soon as root can log in."""
         deadline = time.monotonic() + timeout
         while True:
@@ -212,12 +212,12 @@ class MariaDB:
                     raise ServerFailed(f"{self.name}: {error}\n{self.last_words()}") from error
                 time.sleep(0.02)
 
-    def start(self, *arguments: str, timeout: float = 20.0) -> None:
+    def start(self, *arguments: str, timeout: float = 60.0) -> None:
         """Starts the server and waits until root can log in."""
         self.launch(*arguments)
         self.wait_ready(timeout)
 
-    def stop(self, timeout: float = 20.0) -> None:
+    def stop(self, timeout: float = 60.0) -> None:
         """Shuts the server down in order."""
         self._end(signal.SIGTERM, timeout)
 

@@ -145,7 +145,7 @@ class NewSide(Chain):
                 "servers": particular,
                 "deadlines": {"seed": 120_000, "catch_up": 60_000},
             },
-            "deadlines": {"host": 30_000},
+            "deadlines": {"host": 300_000},
         }
         if self.kind is MySQL:
             self.clones.mkdir(exist_ok=True)

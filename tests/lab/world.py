@@ -62,17 +62,19 @@ def _settings(server: MariaDB) -> World:
 
 def _channels(server: MariaDB) -> list[tuple[str, str, bool]]:
     # A replica whose source just restarted connects again within its one second.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while True:
+        rows = server.channels()
         found = [
             (
                 row["Connection_name"],
                 f"{row['Master_Host']}:{row['Master_Port']}",
                 row["Slave_IO_Running"] == row["Slave_SQL_Running"] == "Yes",
             )
-            for row in server.channels()
+            for row in rows
         ]
-        if all(running for _, _, running in found) or time.monotonic() > deadline:
+        connecting = any(row["Slave_IO_Running"] in ("Connecting", "Preparing") for row in rows)
+        if not connecting or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
 

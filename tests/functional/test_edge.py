@@ -330,11 +330,11 @@ def test_a_request_that_is_carried_out_after_the_way_back_is_taken_back_too(site
         site.edge.activate(ident, base + 1)
 
     # Whoever goes back looks once more, so late that it sees this.
-    site.edge.fault("hang", seconds=0.5, times=None, method="GET", path=f"/service/{ident}/details")
+    site.edge.fault("hang", seconds=1.0, times=None, method="GET", path=f"/service/{ident}/details")
     request = threading.Thread(target=late, daemon=True)
     request.start()
     done = site.apply("flip", "fail-after:edge.docs")
-    request.join(5)
+    request.join(60)
     site.edge.clear_faults()
     assert done.verdict == "aborted", done.problem
     assert not request.is_alive()
@@ -477,7 +477,7 @@ def test_names_beside_the_cdn_are_listed_with_what_to_set(site: Site) -> None:
 
 
 def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site: Site) -> None:
-    site.edge.settings(remaining=5, resets=time.time() + 3)
+    site.edge.settings(remaining=5, resets=time.time() + 8)
     done = site.apply("flip")
     site.edge.settings(remaining=1000)
     assert done.verdict == "done", done.problem
@@ -493,8 +493,8 @@ def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site:
 def test_the_way_back_is_kept_for(site: Site) -> None:
     # Enough to stage and to switch, and not enough to go back as well: so the next hour is waited for.
     staging, switch = 3 * 4, 3 * 2
-    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 6)
-    resets = time.monotonic() + 6
+    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 12)
+    resets = time.monotonic() + 12
     done = site.apply("flip")
     site.edge.settings(remaining=1000)
     assert done.verdict == "done", done.problem

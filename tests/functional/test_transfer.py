@@ -91,11 +91,10 @@ def test_a_writer_that_never_pauses_is_closed_out_for_less_than_a_fifth_of_a_sec
             windows.append(done.answer["report"]["runs"][0]["window_ms"])
     # Each way; whatever else runs on the machine may stop one of them for a moment.
     assert max(min(gaps[::2]), min(gaps[1::2])) < 200, gaps
-    # The report says what the writers saw. Its clock is another process's, which a busy machine may stop once.
-    assert min(abs(gap - window) for gap, window in zip(gaps, windows, strict=True)) < 5, (
-        gaps,
-        windows,
-    )
+    # The report says no more than the writers saw. Its clock is another process's, which may be stopped for a moment.
+    assert min(windows) > 0
+    over = sorted(window - gap for gap, window in zip(gaps, windows, strict=True))
+    assert over[1] < 5, (gaps, windows)
     _agree(fresh_chain)
 
 

@@ -288,7 +288,8 @@ def _answers(local: Any, hosts: list[str], job: dict[str, Any], seconds: int) ->
     returns = local.get_iter_returns(published["jid"], published["minions"], block=False, **who)
     for returned in returns:
         if returned:
-            answers.update(returned)
+            # Of one that is unknown, or did not return, Salt says so in an entry without a return.
+            answers.update({host: told for host, told in returned.items() if "ret" in told})
         elif seconds < LONG and time.monotonic() > ends:
             # What nobody waits for must not come true later.
             silent = [host for host in hosts if host not in answers]

@@ -140,9 +140,12 @@ pub async fn resume(graph: &Graph, journal: Journal, abort_within: Duration, out
         }
         Err(error) => return Err(error),
     };
-    let blocking = plan.findings.iter().any(|finding| finding.blocking);
-    // Findings are about a run that has not begun; one that has is judged by its own steps.
-    if blocking && state.started().next().is_none() {
+    let begun = state.started().next().is_some();
+    // Findings are about a run that has not begun; one that has is judged by its own steps, but for what it asks anew.
+    let blocking = plan.findings.iter().filter(|finding| finding.blocking).any(|finding| {
+        !begun || graph.asks_anew.contains(&finding.topic.as_str()) && !state.forced.contains_key(&finding.id)
+    });
+    if blocking {
         let why = Error::Refused(plan.findings.clone());
         return Ok(run.conclude(plan, Some(why)).await);
     }

@@ -76,13 +76,15 @@ impl Node {
 /// The steps of a phase, in an order in which each comes after what it names.
 pub struct Graph {
     pub phase: String,
+    /// The topics of findings that refuse a run which goes on as they would have when it began.
+    pub asks_anew: &'static [&'static str],
     nodes: Vec<Node>,
 }
 
 impl Graph {
     /// Makes an empty graph.
     pub fn new(phase: &str) -> Self {
-        Self { phase: phase.to_owned(), nodes: Vec::new() }
+        Self { phase: phase.to_owned(), asks_anew: &[], nodes: Vec::new() }
     }
 
     /// Adds a step.

@@ -55,7 +55,9 @@ pub fn graph(phase: &str, settings: &Settings, servers: &Servers, outside: &Outs
         hint: "pillar-example/migrate.sls shows every key".into(),
     })?;
     let after = signoff::last_move(settings)?;
-    let graph = Graph::new(phase);
+    let mut graph = Graph::new(phase);
+    // It may be days since it died, and somebody may need by now what it was to remove. Who signed has signed for the whole.
+    graph.asks_anew = &["soak", "disuse", "tripwire", "old-nodes"];
     let mut leaving = cleanup.old_nodes.clone();
     let taken = last_backup(&settings.state_dir, after.as_ref())?;
     let carried = cleanup.backup.as_ref().and_then(|backup| backup.carried_to.as_ref());
@@ -118,7 +120,7 @@ impl Farewell<'_> {
             hours: self.cleanup.soak_hours,
             words: self.cleanup.give_up_revert.clone(),
             new: self.servers.primary(Side::New),
-            old: (!self.is_stopped(&old_primary.node)).then_some(old_primary),
+            old: old_primary,
         };
         self.graph.add("check.soak", Role::Check, Check(soaked));
         let accounts = &self.settings.databases.accounts;

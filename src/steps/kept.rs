@@ -2,14 +2,23 @@
 
 use super::cloud::Project;
 use super::deed::Deed;
-use crate::cloud::Cloud;
+use crate::cloud::{Answer, Cloud, Volume};
 use crate::edge::Fastly;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::outside::Outside;
 use crate::step::Earlier;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Lists the volumes of a cloud; none where it has no such service.
+async fn volumes(cloud: &Cloud) -> Answer<Rc<Vec<Volume>>> {
+    match cloud.block_storage().await? {
+        Some(_) => cloud.volumes().await,
+        None => Ok(Rc::default()),
+    }
+}
 
 /// Where is looked.
 pub struct Kept {
@@ -119,10 +128,16 @@ impl Deed for Kept {
                 let (name, id) = (server.name.clone(), server.id.clone());
                 kept.push(Standing { what: "server".into(), place, name, id, why: why.into() });
             }
-            if old.block_storage().await?.is_some() {
-                for volume in old.volumes().await?.iter() {
-                    let (place, name, id) = (old.name.clone(), volume.name.clone(), volume.id.clone());
-                    kept.push(Standing { what: "volume".into(), place, name, id, why: NOT_OURS.into() });
+            let mut volume = |name: String, id: String, why: String| {
+                kept.push(Standing { what: "volume".into(), place: old.name.clone(), name, id, why });
+            };
+            // A project's rights may shrink as it is left; the rest of the list is worth having.
+            match volumes(old).await {
+                Ok(found) => {
+                    found.iter().for_each(|one| volume(one.name.clone(), one.id.clone(), NOT_OURS.into()));
+                }
+                Err(refusal) => {
+                    volume(String::new(), String::new(), format!("they cannot be listed: {}", Error::from(refusal)));
                 }
             }
         }

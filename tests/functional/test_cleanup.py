@@ -221,6 +221,15 @@ def test_exactly_what_it_should_goes_and_strangers_stay(move: Move) -> None:
     # -- killed on the way, the same command ends it ----------------------------------------------
     for records in (4, 9, 15):
         move.apply("cleanup", f"crash-after:{records}")
+    # However far it came: somebody may have gone back since.
+    chain.new.run("SET GLOBAL read_only = 1")
+    refused = move.apply("cleanup")
+    assert refused.problem["kind"] == "refused"
+    assert "new-db1: it refuses writes" in refused.problem["message"]
+    chain.new.run("SET GLOBAL read_only = 0")
+    # That run is over, and what is left of it is another plan.
+    assert "stale" in move.findings()["signoff operations"]
+    move.run("signoff", gate="cleanup", role="operations", who="bob", note="it serves again")
     done = move.apply("cleanup")
     assert done.verdict in ("done", "unchanged"), done.problem
 
@@ -337,7 +346,7 @@ def test_a_node_that_somebody_started_again_begins_its_period_anew(move: Move) -
         (change,) = [c for c in planned["changes"] if c["step"] == "old-node.web1"]
         # Down by somebody else's hand it did not stand stopped all the time.
         assert (change["old"], change["new"]) == ("up" if status == "ACTIVE" else "down", "stopped")
-        assert "somebody started it since" in move.findings()["old-nodes web1"]
+        assert "it changed since" in move.findings()["old-nodes web1"]
         assert move.apply("cleanup", **elsewhere).problem["kind"] == "refused"
     both = [f["id"] for f in planned["findings"] if f["blocking"]]
     assert move.apply("cleanup", **(elsewhere | {"force": both})).verdict == "done"

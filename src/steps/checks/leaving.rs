@@ -16,8 +16,8 @@ pub struct Soaked {
     pub hours: f64,
     pub words: String,
     pub new: Rc<Server>,
-    /// The old primary, while it stands.
-    pub old: Option<Rc<Server>>,
+    /// The old primary, whether it stands or not: who opened it may have started its node for that.
+    pub old: Rc<Server>,
 }
 
 impl Topic for Soaked {
@@ -48,10 +48,8 @@ impl Topic for Soaked {
             }
             Ok(_) => {}
         }
-        if let Some(old) = &self.old
-            && old.status().await.is_ok_and(|status| !status.read_only)
-        {
-            notes.block(&old.name, "it accepts writes: people may be served by it", back);
+        if self.old.status().await.is_ok_and(|status| !status.read_only) {
+            notes.block(&self.old.name, "it accepts writes: people may be served by it", back);
         }
         if self.words.trim().trim_end_matches('.') != GIVEN_UP {
             let found = "the way back is not given up";

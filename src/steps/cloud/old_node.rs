@@ -3,7 +3,7 @@
 //! Invariant: only the one server that the pillar names by its id, and only while it has the node's own address. One that
 //! somebody started again, though it be down by now, begins its period anew. Deleted is what was due when the run began.
 
-use crate::cloud::{Cloud, Server};
+use crate::cloud::{Cloud, Server, Status};
 use crate::error::{Error, Result};
 use crate::journal::Permit;
 use crate::proof::Proof;
@@ -74,13 +74,22 @@ impl OldNode {
         if server.word != "SHUTOFF" {
             return Ok(Leaving::Up);
         }
-        // Whatever happened to it since shows there.
-        let known = self.record()?.is_some_and(|proof| proof.evidence["updated"] == server.updated.as_str());
+        let record = self.record()?;
+        // Whatever happened to it since shows there; that it is being deleted, as a run that died had asked, does too.
+        let known = record.is_some_and(|proof| {
+            proof.evidence["updated"] == server.updated.as_str()
+                || (proof.evidence["updated"].is_string() && server.status == Status::Deleting)
+        });
         Ok(if known { Leaving::Stopped } else { Leaving::Down })
     }
 
     fn record(&self) -> Result<Option<Proof>> {
         Proof::read(&self.state_dir, &self.subject())
+    }
+
+    fn keep(&self, updated: Option<String>) -> Result<()> {
+        let evidence = json!({"node": self.node, "updated": updated});
+        Proof::new(&self.subject(), self.id.clone(), evidence).keep(&self.state_dir)
     }
 
     /// Says what of it is not as an earlier run left it, or as the pillar says.
@@ -89,12 +98,10 @@ impl OldNode {
     /// Whatever hinders looking.
     pub async fn doubt(&self) -> Result<Option<(String, &'static str)>> {
         Ok(match (self.leaving().await?, self.record()?) {
-            (Leaving::Up | Leaving::Down, Some(proof)) => {
-                let found = format!(
-                    "it was stopped {:.1} hours ago, and somebody started it since: nobody was asked who uses it",
-                    proof.age() / 3600.0
-                );
-                Some((found, "see who uses it; where nobody does, force it, and its period begins anew"))
+            (Leaving::Up | Leaving::Down, Some(proof)) if proof.evidence["updated"].is_string() => {
+                let found = "an earlier run stopped it, and it changed since: it was started, or moved, or an image was taken of it; \
+                             nobody was asked who uses it";
+                Some((found.to_owned(), "see who uses it; where nobody does, force it, and its period begins anew"))
             }
             (Leaving::Gone, None) => {
                 let found = format!("{} has no server {}", self.cloud.name, self.id);
@@ -150,13 +157,11 @@ impl Step for OldNodeLeaves {
         }
         match (to, self.0.leaving().await?) {
             (Leaving::Stopped, Leaving::Up | Leaving::Down) => {
-                // A period that began before somebody started it again counts for nothing.
-                Proof::forget(&self.0.state_dir, &self.0.subject())?;
+                // A period that began before somebody started it again counts for nothing; that it was we who stop it does.
+                self.0.keep(None)?;
                 self.0.cloud.stop_server(permit, &self.0.id).await?;
                 self.0.until(|leaving| leaving != Leaving::Up, "to be stopped").await?;
-                let updated = self.0.server().await?.map(|server| server.updated);
-                Proof::new(&self.0.subject(), self.0.id.clone(), json!({"node": self.0.node, "updated": updated}))
-                    .keep(&self.0.state_dir)?;
+                self.0.keep(self.0.server().await?.map(|server| server.updated))?;
             }
             (Leaving::Gone, Leaving::Stopped) => {
                 self.0.cloud.delete_server(permit, &self.0.id).await?;

@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
 
     /// Sees that a decision that was taken stands, whatever does not answer before it: what people wait for depends on it
     /// alone. One that does not stand is carried out once more, behind the few steps without which that would be wrong;
-    /// where one of those cannot be, it waits for the steps before it, as ever.
+    /// where none are named, or one of them cannot be, it waits for the steps before it, as ever.
     pub(super) async fn recall_commit(&self) {
         if !self.committed() {
             return;
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             };
             let stands = match node.step.observe().await {
                 Ok(seen) if seen.fact == new => true,
-                Ok(_) => self.carry_again(node).await.is_ok(),
+                Ok(_) => !node.again_after.is_empty() && self.carry_again(node).await.is_ok(),
                 Err(_) => false,
             };
             if stands {

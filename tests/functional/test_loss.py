@@ -107,6 +107,21 @@ def test_what_was_received_and_not_yet_applied_is_not_lost(
     chain.new.start()
 
 
+def test_a_primary_that_rebooted_as_soon_as_it_was_opened_is_opened_in_the_sites_domain(
+    fresh_chain: Chain, pillar: dict[str, Any]
+) -> None:
+    received = lose(fresh_chain, pillar)
+    told = {"phase": "revert", "accept_loss": received, "is_off": "new-db1", "reason": REASON}
+    stopped = direct.run(pillar, "apply", "fail-before:role-at-boot.old-db1", **told)
+    assert stopped.verdict == "stopped", stopped.problem
+    fresh_chain.old.restart()
+    assert world.writable(fresh_chain) == []
+    done = direct.run(pillar, "apply", **told)
+    assert done.verdict == "done", done.problem
+    assert world.writable(fresh_chain) == ["old-db1"]
+    assert fresh_chain.old.value("SELECT @@global.gtid_domain_id") == 0
+
+
 @pytest.mark.parametrize("died", [True, False], ids=["after a revert that died", "at once"])
 def test_a_way_back_with_loss_that_fails_in_the_middle_goes_through_when_typed_again(
     fresh_chain: Chain, pillar: dict[str, Any], died: bool

@@ -318,7 +318,7 @@ class Faults:
         return lambda: self.bench.clock.write_text("0\n") and None
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits for what a server has no wait for."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -103,7 +103,7 @@ def get(pop: str, path: str = "/", host: str = HOST, **headers: str) -> Got:
         connection.close()
 
 
-def until(check: Callable[[], bool], seconds: float = 5) -> float:
+def until(check: Callable[[], bool], seconds: float = 60) -> float:
     """Waits for a fact that the outside must come to see; answers when it was seen."""
     deadline = time.monotonic() + seconds
     while not check():
@@ -219,7 +219,7 @@ def cli(cli_program: Path, edge: Edge, tmp_path: Path) -> Cli:
     def run(*words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         command = [str(cli_program), "service", *words, "--non-interactive"]
         done = subprocess.run(
-            command, env=own, cwd=tmp_path, capture_output=True, text=True, timeout=30
+            command, env=own, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert not ok or done.returncode == 0, done.stdout + done.stderr
         return done
@@ -360,7 +360,7 @@ def test_request_in_flight_finishes_on_the_old_version(
     number = edge.point_backend(service, "app1", port=new.port)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(get, edge.pops[0], "/slow")
-        assert old.entered.wait(5)
+        assert old.entered.wait(60)
         edge.activate(service, number)
         until(lambda: get(edge.pops[0]).version == f"{service}.{number}")
         old.release.set()

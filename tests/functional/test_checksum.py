@@ -260,7 +260,7 @@ def test_a_replica_that_falls_behind_is_waited_for(filled: Chain) -> None:
     waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'"
 
     def until(seen: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not seen():
             assert command.process.poll() is None, command.wait()
             assert time.monotonic() < deadline

@@ -124,7 +124,7 @@ class Site:
 
     def comes_to_serve(self, side: str) -> None:
         """Waits: the API's answer is not yet the edge's, points of presence follow when they can."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self.serves(side):
             assert time.monotonic() < deadline
             time.sleep(0.02)

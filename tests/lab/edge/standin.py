@@ -87,7 +87,7 @@ class Edge:
             preexec_fn=die_with_parent,
         )  # fmt: skip
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
+        readable, _, _ = select.select([self.process.stdout], [], [], 60)
         line = self.process.stdout.readline() if readable else b""
         if not line:
             self._stop()

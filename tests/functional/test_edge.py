@@ -477,7 +477,7 @@ def test_names_beside_the_cdn_are_listed_with_what_to_set(site: Site) -> None:
 
 
 def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site: Site) -> None:
-    site.edge.settings(remaining=5, resets=time.time() + 8)
+    site.edge.settings(remaining=5, ends=3)
     done = site.apply("flip")
     site.edge.settings(remaining=1000)
     assert done.verdict == "done", done.problem
@@ -493,8 +493,8 @@ def test_a_budget_that_is_used_up_is_waited_for_before_anybody_is_bothered(site:
 def test_the_way_back_is_kept_for(site: Site) -> None:
     # Enough to stage and to switch, and not enough to go back as well: so the next hour is waited for.
     staging, switch = 3 * 4, 3 * 2
-    site.edge.settings(remaining=staging + switch + 3, resets=time.time() + 12)
-    resets = time.monotonic() + 12
+    hour = 6
+    site.edge.settings(remaining=staging + switch + 3, ends=hour, left=switch + 3)
     done = site.apply("flip")
     site.edge.settings(remaining=1000)
     assert done.verdict == "done", done.problem
@@ -503,8 +503,8 @@ def test_the_way_back_is_kept_for(site: Site) -> None:
     assert 429 not in {entry["status"] for entry in log}
     locks = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/lock")]
     activations = [entry["t_monotonic"] for entry in log if entry["path"].endswith("/activate")]
-    # The header has whole seconds.
-    assert max(locks) < resets - 1 < min(activations)
+    # The hour ended so long after the last one that was staged. The header has whole seconds.
+    assert max(locks) + hour - 1 < min(activations)
 
 
 def test_a_signal_ends_the_wait_for_the_next_hour(site: Site) -> None:

@@ -97,9 +97,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         answer = self._ask(p, call, known, fault)
         entry["status"] = answer.status
+        if fault and fault.effect == "hold-reply":
+            if answer.after:
+                answer.after()
+                answer.after = None
+            fault.released.wait()
         try:
-            if fault and fault.effect == "hold-reply":
-                fault.released.wait()
             if fault and fault.effect == "lose-reply":
                 time.sleep(fault.seconds)
                 self.close_connection = True

@@ -184,7 +184,7 @@ class Loopback:
 
     def _serves(self, side: str) -> None:
         people, page = self.people(), (200, f"page of {side}")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while said := {
             pop: answer for pop in self.edge.pops if (answer := people.ask(pop, "GET", "/")) != page
         }:

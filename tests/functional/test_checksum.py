@@ -214,7 +214,7 @@ def test_a_replica_that_has_what_its_source_does_not_show_yet_is_no_difference(
     filled.old.run("CREATE TABLE site.shown (id INT PRIMARY KEY) ENGINE=InnoDB")
     filled.settle()
     filled.old.run(
-        "SET GLOBAL rpl_semi_sync_master_timeout=6000, GLOBAL rpl_semi_sync_master_wait_no_slave=ON,"
+        "SET GLOBAL rpl_semi_sync_master_timeout=600000, GLOBAL rpl_semi_sync_master_wait_no_slave=ON,"
         " GLOBAL rpl_semi_sync_master_wait_point=AFTER_SYNC, GLOBAL rpl_semi_sync_master_enabled=ON"
     )
 
@@ -225,23 +225,24 @@ def test_a_replica_that_has_what_its_source_does_not_show_yet_is_no_difference(
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         there = "SELECT COUNT(*) FROM site.shown WHERE id=17"
         while not filled.new.value(there):
             assert time.monotonic() < until
         assert filled.old.value(there) == 0
+        # It is shown while the comparison waits for it, and not before that began.
+        shown = "SET GLOBAL rpl_semi_sync_master_enabled=OFF"
+        threading.Timer(3, filled.old.run, (shown,)).start()
         settings = filled.pillar()
-        settings["databases"] |= {"max_lag": 20_000, "deadlines": {"catch_up": 20_000}}
+        settings["databases"] |= {"max_lag": 60_000, "deadlines": {"catch_up": 60_000}}
         done = direct.run(settings, "database.checksum", **PAIR, tables=["site.shown"])
         assert done.verdict == "done", done.problem
         assert done.answer["seen"]["compared"]["differences"] == []
         assert done.answer["seen"]["compared"]["tables"]["site.shown"]["rows"] == 1
     finally:
-        writer.join(20)
-        filled.old.run(
-            "SET GLOBAL rpl_semi_sync_master_enabled=OFF, GLOBAL rpl_semi_sync_master_wait_point=DEFAULT;"
-            " DROP TABLE site.shown"
-        )
+        filled.old.run("SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+        writer.join(60)
+        filled.old.run("SET GLOBAL rpl_semi_sync_master_wait_point=DEFAULT; DROP TABLE site.shown")
     follows(filled)
 
 
@@ -260,7 +261,7 @@ def test_a_replica_that_falls_behind_is_waited_for(filled: Chain) -> None:
     waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT MASTER_GTID_WAIT%'"
 
     def until(seen: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not seen():
             assert command.process.poll() is None, command.wait()
             assert time.monotonic() < deadline
@@ -295,8 +296,11 @@ def test_who_dies_in_the_middle_goes_on_there(filled: Chain) -> None:
     # The last table cannot be read for now.
     with filled.old.connect(app.user, app.password) as somebody:
         somebody.query("LOCK TABLES site.zz WRITE")
-        command = direct.Command(filled.pillar(), "database.checksum", **PAIR)
-        until = time.monotonic() + 8
+        settings = filled.pillar()
+        # It waits for the lock for as long.
+        settings["databases"]["deadlines"] |= {"catch_up": 60_000}
+        command = direct.Command(settings, "database.checksum", **PAIR)
+        until = time.monotonic() + 60
         while not (record.exists() and "site.words" in record.read_text()):
             assert command.process.poll() is None, command.wait()
             assert time.monotonic() < until, record.exists() and record.read_text()

@@ -359,7 +359,7 @@ def told(move: Move, action: str, status: str) -> None:
     """Somebody starts or stops web1 by hand."""
     ident = move.old["web1"]
     move.cloud.old.post("compute", f"/servers/{ident}/action", {action: None})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while move.old_servers()[ident] != status:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,8 +242,13 @@ def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) 
     site.pillar["notice"]["drain"] = 3000
     flip = direct.Command(site.pillar, "apply", phase="flip")
     flip.until("done", "role-at-boot.old-db1")
-    assert "gtid_domain_id" in source.role_file.read_text()
-    source.restart()
+    # However long the server takes, the fence does not come before it.
+    flip.process.send_signal(signal.SIGSTOP)
+    try:
+        assert "gtid_domain_id" in source.role_file.read_text()
+        source.restart()
+    finally:
+        flip.process.send_signal(signal.SIGCONT)
     done = flip.wait()
     assert done.verdict == "aborted", done.problem
     assert site.look() == before

@@ -48,6 +48,12 @@ class Site:
         self.pillar["databases"]["deadlines"] |= {"abort": 8000, **deadlines}
         return cut
 
+    def guarded(self, run: direct.Command) -> direct.Command:
+        """Starts the guard of a run: one that is there earlier may act before the run is where the test wants it."""
+        guard = direct.Command(self.pillar, "guard", phase="flip", process=run.process.pid)
+        guard.until("guarding")
+        return guard
+
     def decided(self) -> str:
         """How the last run was decided, as its target's row says."""
         sql = "SELECT state FROM saltext_migrate.decision ORDER BY opened DESC LIMIT 1"
@@ -104,12 +110,16 @@ def test_a_controller_that_is_overruled_harms_nobody(
     site: Site, statement: str, reply: bool, fate: str
 ) -> None:
     # The guard acts on a fence that outlives its time, or on the death of the process.
-    cut = site.wire(statement, window=600 if fate == "wakes up" else 60_000)
+    window = 600 if fate == "wakes up" else 60_000
+    cut = site.wire(statement, window=window, catch_up=60_000)
     cut.hold(site.words(statement), reply=reply)
     run = direct.Command(site.pillar, "apply", phase="flip")
-    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
-    guard.until("guarding")
     assert cut.passed.wait(60), "the statement was sent"
+    promoted = statement == PROMOTE and reply
+    deadline = time.monotonic() + 60
+    while promoted and "new-db1" not in world.writable(site.chain):
+        assert time.monotonic() < deadline
+    guard = site.guarded(run)
     if fate == "is dead":
         run.process.send_signal(signal.SIGKILL)
     # Over one that hangs it stays.
@@ -118,7 +128,6 @@ def test_a_controller_that_is_overruled_harms_nobody(
         if fate == "wakes up"
         else guard.wait(60).verdict
     )
-    promoted = statement == PROMOTE and reply
     assert site.decided() == ("promote" if promoted else "unfence")
     assert world.writable(site.chain) == ["new-db1" if promoted else "old-db1"]
     cut.release()
@@ -143,13 +152,14 @@ def test_a_controller_that_is_overruled_harms_nobody(
 @KINDS
 def test_a_guard_that_pauses_as_it_decides_harms_nobody(site: Site, reply: bool) -> None:
     """The run that it takes for dead goes on meanwhile: one of them wins, and both know."""
-    source, target = site.wire(FENCE, window=600), site.wire(DECIDE, window=600)
+    source = site.wire(FENCE)
+    target = site.wire(DECIDE, window=600, catch_up=60_000)
     source.hold(site.words(FENCE), reply=True)
     target.hold(site.words(DECIDE), reply=reply)
     run = direct.Command(site.pillar, "apply", phase="flip")
-    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
-    guard.until("guarding")
-    assert source.passed.wait(60) and target.passed.wait(60)
+    assert source.passed.wait(60)
+    guard = site.guarded(run)
+    assert target.passed.wait(60)
     source.release()
     done = run.wait(60)
     assert done.verdict == ("aborted" if reply else "done"), done.problem
@@ -169,13 +179,14 @@ def test_a_guard_that_pauses_as_it_opens_opens_nothing_that_was_fenced_since(
     site: Site, reply: bool
 ) -> None:
     """It decided, and sleeps over it until the next run has the source fenced."""
-    source, target = site.wire(LIFT, window=600), site.wire(PROMOTE, window=600)
+    source = site.wire(LIFT)
+    target = site.wire(PROMOTE, window=600, catch_up=60_000)
     target.hold(site.words(PROMOTE))
     source.hold(site.words(LIFT), reply=reply)
     run = direct.Command(site.pillar, "apply", phase="flip")
-    guard = direct.Command(site.pillar, "guard", phase="flip", process=run.process.pid)
-    guard.until("guarding")
-    assert target.passed.wait(60) and source.passed.wait(60)
+    assert target.passed.wait(60)
+    guard = site.guarded(run)
+    assert source.passed.wait(60)
     target.release()
     assert run.wait(60).verdict == "aborted"
     assert world.writable(site.chain) == ["old-db1"]

@@ -378,7 +378,7 @@ def test_products_are_named_and_not_skipped_in_silence(account: Account) -> None
 
 
 def test_a_copy_waits_for_the_next_hour_s_writes_and_goes_on(account: Account) -> None:
-    account.edge.settings(remaining=20, resets=time.time() + 8)
+    account.edge.settings(remaining=20, ends=3)
     done = account.apply("copy")
     assert done.verdict == "done", done.problem
     assert [event for event in done.events if event["happening"] == "warning"]

@@ -84,37 +84,45 @@ def test_an_edit_in_flight_is_waited_for_up_to_a_limit(fresh_chain: Chain, slow:
 @pytest.mark.parametrize(
     "work",
     [
-        "UPDATE site.writes SET at = IF(SLEEP(6), at, at)",
+        "UPDATE site.writes SET at = IF(SLEEP(600), at, at)",
         "LOCK TABLES site.writes WRITE",
     ],
-    ids=["a statement of six seconds", "a table lock"],
+    ids=["a long statement", "a table lock"],
 )
 def test_whoever_holds_the_fence_up_too_long_ends_the_flip_and_nobody_stays_fenced(
     fresh_chain: Chain, somebody: pymysql.Connection, work: str
 ) -> None:
     fresh_chain.old.run(ROW.format(1))
     fresh_chain.settle()
-    before = world.look(fresh_chain)
 
     def hold() -> None:
         with contextlib.suppress(pymysql.err.Error):
             somebody.query(work)
 
     holder = threading.Thread(target=hold, daemon=True)
-    site = pillar(fresh_chain, fence=500)
-    # After the checks, which would have found it, and before the fence.
-    site["notice"]["drain"] = 1500
-    command = direct.Command(site, "apply", phase="flip")
-    command.until("started", "drained")
-    holder.start()
-    done = command.wait()
+    with Cut(fresh_chain, "new-db1") as cut:
+        before = world.look(fresh_chain)
+        # After the checks, which would have found it, and before the fence.
+        cut.hold(b"INTO saltext_migrate.decision")
+        command = direct.Command(cut.pillar(pillar(fresh_chain, fence=500)), "apply", phase="flip")
+        assert cut.passed.wait(60)
+        holder.start()
+        # The lock is held once the server said so, the statement is at work once it sleeps.
+        at_work = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='User sleep'"
+        until = time.monotonic() + 60
+        while holder.is_alive() and not fresh_chain.old.value(at_work):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        cut.release()
+        done = command.wait()
+        fresh_chain.old.run(f"KILL {somebody.thread_id()}")
+        holder.join(60)
+        assert world.look(fresh_chain) == before
     assert done.verdict == "aborted", done.problem
     assert done.problem["kind"] == "deadline"
     assert "held it up" in done.problem["message"]
     assert done.happened("started")[-1] == "fence"
     assert done.happened("failed") == ["fence"]
-    holder.join(10)
-    assert world.look(fresh_chain) == before
     assert fresh_chain.serving() is fresh_chain.old
 
 

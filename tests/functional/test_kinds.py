@@ -19,7 +19,6 @@ SAME = [kind for kind in KINDS if "-to-" not in kind]
 def to_and_fro(chain: Chain) -> list[dict[str, Any]]:
     """Flips, reverts, flips and reverts under two writers; returns the findings of the first."""
     pillar = chain.pillar()
-    # Beside other tests five servers may fall back by more than a second, for which a flip is refused.
     findings: list[dict[str, Any]] = []
     # Enough to lose something; five servers of a kind carry it on two busy processors.
     with Writer(chain, threads=2, period=0.005, retry=0.002) as writer:

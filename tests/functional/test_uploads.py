@@ -288,7 +288,7 @@ class Carrying:
             subprocess.run([self.carry / "carry.sh", "start", role], env=environment, check=True)
         try:
             yield
-            asked = [self.carry / "carry.sh", "status", "push", "20"]
+            asked = [self.carry / "carry.sh", "status", "push", "60"]
             said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
         finally:
             subprocess.run([self.carry / "carry.sh", "reset", "take"], check=True)
@@ -370,7 +370,7 @@ def test_two_that_ask_for_the_certificate_at_once_are_told_the_same(
             subprocess.Popen([carry / "carry.sh", "identity"], stdout=subprocess.PIPE)
             for _ in range(3)
         ]
-        told = {process.communicate(timeout=30)[0] for process in asking}
+        told = {process.communicate(timeout=60)[0] for process in asking}
         assert told == {(carry / "cert.pem").read_bytes()}
         fits = ["openssl", "x509", "-in", carry / "cert.pem", "-noout", "-pubkey"]
         public = subprocess.run(fits, check=True, capture_output=True).stdout

@@ -65,7 +65,7 @@ def _service(edge: Edge, address: str) -> str:
 
 def _wait(address: str) -> None:
     # A POP follows an activation a moment after it was accepted.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while ask(address, "/alive")[0] != 204:
         if time.monotonic() > deadline:
             raise EdgeError(f"{address} does not serve the site")

@@ -56,7 +56,7 @@ def cgroup_pids(name: str) -> list[int]:
 
 def cgroup_end(name: str) -> None:
     """Kill whatever runs below a cgroup, at once, and remove it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while pids := cgroup_pids(name):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

@@ -258,14 +258,12 @@ class MariaDB:
             autocommit=True,
             client_flag=CLIENT.MULTI_STATEMENTS,
             cursorclass=pymysql.cursors.DictCursor,
-            connect_timeout=5,
-            **IN_CLEAR,
-            **options,
+            **(IN_CLEAR | {"connect_timeout": 30} | options),
         )
 
     def connect(self, user: str, password: str, **options: Any) -> pymysql.Connection:
         """Opens a connection over TCP, as the site and the product do."""
-        defaults = {"autocommit": True, "connect_timeout": 5}
+        defaults = {"autocommit": True, "connect_timeout": 30}
         return pymysql.connect(
             host=self.address,
             port=self.port,

@@ -225,12 +225,15 @@ class SaltMaster:
                 daemon.wait(1.5)
             _end_group(daemon)
         self._daemons.clear()
+        for claim in self._claims:
+            claim.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
     # -- inside -------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        publish, ret = _free_ports(2)
+        self._claims = _claim_ports(2)
+        publish, ret = (claim.getsockname()[1] for claim in self._claims)
         self.states.mkdir()
         for role, path in (("master", self.config), ("minion", self.minion_config)):
             pki = path / "pki" / "master" if role == "master" else path / "pki"
@@ -335,12 +338,22 @@ def _key_pair(folder: Path, name: str) -> None:
     private.chmod(0o400)
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+def _claim_ports(count: int, first: int = 15505) -> list[socket.socket]:
+    """Claims ports that nobody else uses, and of which the kernel gives none to whoever connects somewhere."""
+    claims: list[socket.socket] = []
+    for port in range(first, first + 1000):
+        # The UDP port of the same number: Salt does not use it, and it goes with the process.
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                # As Salt does, or ports of closed connections would count as taken.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        claims.append(claim)
+        if len(claims) == count:
+            return claims
+    raise OSError(f"no {count} free ports from {first} on")

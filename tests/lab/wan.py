@@ -50,7 +50,7 @@ class Wan:
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.pid_path.write_text(str(process.pid))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not self.socket_path.exists():
             if time.monotonic() > deadline or process.poll() is not None:
                 raise RuntimeError(f"the WAN did not start: {self.log_path.read_text()}")

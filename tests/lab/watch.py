@@ -64,7 +64,7 @@ class _Look:
         """Returns whether the server accepts writes, or None where it does not answer."""
         try:
             if self._connection is None:
-                self._connection = self._server.root(read_timeout=1)
+                self._connection = self._server.root(connect_timeout=5, read_timeout=1)
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT @@global.read_only AS closed")
                 return not cursor.fetchone()["closed"]

@@ -269,7 +269,7 @@ class Writer:
     def stop(self) -> Results:
         """Ends the writing and returns what was seen; harmless when called again."""
         if self.results is None:
-            output, _ = self._process.communicate(timeout=30)
+            output, _ = self._process.communicate(timeout=60)
             seen = json.loads(output)
             for key in ("acknowledged", "refused", "unknown"):
                 seen[key] = [tuple(entry) for entry in seen[key]]

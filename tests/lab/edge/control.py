@@ -25,6 +25,9 @@ def control(p: Platform, call: Call) -> tuple[int, Any]:
         except (TypeError, ValueError) as error:
             return 400, {"msg": str(error)}
         return 200, {}
+    if asked == "POST faults/release":
+        p.faults.release()
+        return 200, {}
     if asked == "DELETE faults":
         p.faults.clear()
         return 200, {}
@@ -42,6 +45,8 @@ def _settings(p: Platform, sent: dict[str, Any]) -> tuple[int, Any]:
         p.quota.set_remaining(int(sent["remaining"]))
     if "resets" in sent:
         p.quota.resets = float(sent["resets"])
+    if "ends" in sent:
+        p.quota.end(float(sent["ends"]), sent.get("left"))
     if "unrunnable" in sent:
         p.fleet.hollow = sent["unrunnable"] == "hollow"
     if "domain_conflict" in sent:

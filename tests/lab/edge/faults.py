@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-EFFECTS = ("answer", "hang", "drop", "lose-reply", "not-served")
+EFFECTS = ("answer", "hang", "hold", "hold-reply", "drop", "lose-reply", "not-served")
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Fault:
 
     answer      answers ``status`` and ``body``; nothing is done
     hang        waits ``seconds``, then does the request
+    hold        waits until it is released or cleared, then answers as ``answer``; nothing is done
+    hold-reply  does the request, and answers once it is released or cleared
     drop        closes the connection; nothing is done
     lose-reply  does the request, waits ``seconds``, then closes the connection without an answer
     not-served  does the request and answers success, but ``pops`` (default all) never follow
@@ -32,6 +34,7 @@ class Fault:
     pops: list[str] | None = None
     # None: until cleared.
     times: int | None = 1
+    released: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
         if self.effect not in EFFECTS:
@@ -45,12 +48,23 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._holding: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
         with self._lock:
             self._faults.append(fault)
+            if fault.effect.startswith("hold"):
+                self._holding.append(fault)
+
+    def release(self) -> None:
+        """Lets go whatever is held, and holds nothing more."""
+        with self._lock:
+            for fault in self._holding:
+                fault.released.set()
+            self._holding.clear()
 
     def clear(self) -> None:
+        self.release()
         with self._lock:
             self._faults.clear()
 

@@ -97,6 +97,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         answer = self._ask(p, call, known, fault)
         entry["status"] = answer.status
+        if fault and fault.effect == "hold-reply":
+            if answer.after:
+                answer.after()
+                answer.after = None
+            fault.released.wait()
         try:
             if fault and fault.effect == "lose-reply":
                 time.sleep(fault.seconds)
@@ -114,7 +119,9 @@ class Handler(BaseHTTPRequestHandler):
         elif fault.effect == "drop":
             self.close_connection = True
             return True
-        elif fault.effect == "answer":
+        elif fault.effect in ("answer", "hold"):
+            if fault.effect == "hold":
+                fault.released.wait()
             entry["status"] = fault.status
             self._send(fault.status, fault.body, fault.headers)
             return True
@@ -126,14 +133,13 @@ class Handler(BaseHTTPRequestHandler):
             return Answer({"msg": "Provided credentials are missing or invalid"}, 401)
         if fault and fault.effect == "not-served":
             call.missed = fault.pops or ["*"]
-        counted: dict[str, str] = {}
+        counted = False
         try:
             route, where = find(call.method, call.path)
             if route.counts:
-                allowed = p.quota.spend()
-                counted = p.quota.headers()
-                if not allowed:
-                    return Answer({"msg": EXCEEDED}, 429, counted)
+                counted = True
+                if not p.quota.spend():
+                    return Answer({"msg": EXCEEDED}, 429, p.quota.headers())
             if route.ahead:
                 route.ahead(p, call, **where)
             takes = p.latency.get(route.takes, 0.0)
@@ -145,7 +151,9 @@ class Handler(BaseHTTPRequestHandler):
                 answer.body = json.dumps(answer.body)
         except Refused as refused:
             answer = Answer(refused.body, refused.status)
-        answer.headers |= counted
+        if counted:
+            # As it stands by now: others wrote meanwhile.
+            answer.headers |= p.quota.headers()
         return answer
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer

@@ -87,7 +87,7 @@ class Edge:
             preexec_fn=die_with_parent,
         )  # fmt: skip
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
+        readable, _, _ = select.select([self.process.stdout], [], [], 60)
         line = self.process.stdout.readline() if readable else b""
         if not line:
             self._stop()
@@ -179,12 +179,17 @@ class Edge:
         """Adds a fault; see ``tests.lab.edge.faults.Fault`` for what it may say."""
         self.must("POST", "/standin/faults", {"effect": effect} | what)
 
+    def release(self) -> None:
+        """Lets go what a fault holds."""
+        self.must("POST", "/standin/faults/release")
+
     def clear_faults(self) -> None:
         self.must("DELETE", "/standin/faults")
 
     def settings(self, **what: Any) -> None:
         """Changes spread (ms per POP), delay, remaining and resets (of the quota), unrunnable or
-        domain_conflict."""
+        domain_conflict. The quota's hour `ends` so many seconds after the first refusal, or after the write
+        that leaves as few as `left`."""
         self.must("PUT", "/standin/settings", what)
 
     def activations(self) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ class Pop:
 
     def connect(self) -> None:
         """Waits for varnishd to call, and lets it serve."""
-        self._listener.settimeout(15)
+        self._listener.settimeout(60)
         try:
             self._socket, _ = self._listener.accept()
         except TimeoutError:

@@ -278,7 +278,6 @@ class Chain:
                 "text": "Migration in progress.",
                 "nodes": {"old": ["app1"], "new": ["app1"]},
                 "drain": 0,
-                "host_seconds": 60,
             },
         }
 

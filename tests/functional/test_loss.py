@@ -261,7 +261,6 @@ def test_typed_at_salt_it_gives_people_back_what_was_held_though_new_hosts_are_g
     pillar["freeze"] = {"lock": str(lock), "nodes": ["app1"], "crons": [str(reports)]}
     for node in ("app1", "db1"):
         pillar["nodes"]["new"][node]["minion"] = "gone"
-    # For as long Salt waits for each of them, every time.
     request.addfinalizer(lambda: salt_master.set_pillar(fresh_chain.pillar()))
     salt_master.set_pillar(pillar)
     bare = salt_master.run("migrate.revert", f"accept_loss={received}", f"reason={REASON}")

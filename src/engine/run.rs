@@ -130,11 +130,14 @@ impl<'a> Run<'a> {
             return;
         }
         for node in self.graph.nodes().iter().filter(|node| node.role == Role::Commit && !self.is_done(&node.id)) {
-            let Some(StepState::Done { new, .. }) = self.journal.borrow().state().steps.get(&node.id).cloned() else {
-                continue;
+            let (new, told) = match self.journal.borrow().state().steps.get(&node.id).cloned() {
+                Some(StepState::Done { new, .. }) => (new, true),
+                // An earlier attempt at this very thing.
+                Some(StepState::Started { new, .. }) => (new, false),
+                _ => continue,
             };
             let stands = match node.step.observe().await {
-                Ok(seen) if seen.fact == new => true,
+                Ok(seen) if seen.fact == new && told => true,
                 Ok(_) => !node.again_after.is_empty() && self.carry_again(node).await.is_ok(),
                 Err(_) => false,
             };

@@ -79,7 +79,10 @@ pub async fn end(settings: &Settings, report: Report, gone: &Gone) -> Result<Rep
 
 /// Tells whether a run is a flip that never asked for the promotion, so that nobody wrote on the new side.
 pub fn takes_nothing_along(run: &RunState) -> bool {
-    run.phase == Phase::Flip.name() && !run.committed && !run.started().any(|step| step == ids::PROMOTION)
+    // One that was taken back has lost against the decision to go back.
+    let never =
+        matches!(run.steps.get(ids::PROMOTION), None | Some(StepState::Unchanged { .. } | StepState::Undone { .. }));
+    run.phase == Phase::Flip.name() && !run.committed && never
 }
 
 /// Tells by its id where a step's fact is: `notice.new`, `source.new-db2`.

@@ -54,7 +54,9 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
                 // A journal that cannot be read for a moment is looked at again: nobody else watches.
                 if Lock::was_last_taken_by(&settings.state_dir, process) && let Ok(Some(run)) = overdue(settings, &mut fenced) {
                     // A fence that was on its way all the time finds the source's own row, and does nothing.
-                    if rescued.as_ref().is_some_and(|report| report.run == run.run && !unsettled(report)) {
+                    if let Some(report) = rescued.as_ref().filter(|report| report.run == run.run)
+                        && (!unsettled(report) || opened(report, &run, &servers).await)
+                    {
                         continue;
                     }
                     let graph = Phase::named(&run.phase)?.graph_on(settings, &servers, outside, true)?;
@@ -75,6 +77,14 @@ pub async fn watch(phase: Phase, process: i32, settings: &Settings, outside: &Ou
 /// be taken back.
 fn unsettled(report: &Report) -> bool {
     matches!(report.error, Some(Error::Undecided(_) | Error::NotUndone(_)))
+}
+
+/// Tells whether the source is open though not everything could be taken back: the rest is worth no second try beside a
+/// process that may wake up, and is taken back once that is gone.
+async fn opened(report: &Report, run: &RunState, servers: &Servers) -> bool {
+    let source = if run.phase == Phase::Flip.name() { Side::Old } else { Side::New };
+    let stuck = matches!(report.error, Some(Error::NotUndone(_)));
+    stuck && servers.primary(source).status_for_rescue().await.is_ok_and(|status| !status.read_only)
 }
 
 /// Finishes the run of a process that is gone. As long as it cannot be seen how that was decided, or a primary cannot be

@@ -68,6 +68,11 @@ impl Step for FormerDomain {
     fn undo(&self) -> Undo<Option<u32>> {
         Undo::Restore
     }
+
+    fn lasts(&self) -> bool {
+        // Its file still says that it was fenced, until its role at boot is written behind the commit point.
+        false
+    }
 }
 
 /// `true` once the server accepts writes without the primary that is given up.
@@ -106,5 +111,10 @@ impl Step for OpenedAlone {
 
     fn undo(&self) -> Undo<bool> {
         Undo::Restore
+    }
+
+    fn lasts(&self) -> bool {
+        // As the domain: a reboot closes it until then.
+        false
     }
 }

@@ -44,8 +44,9 @@ UNSETTLED = ("undecided", "not-undone")
 PATIENCE = 10
 LONG = 600
 
-# Seconds more for a minion that is still at work on anything shorter. Salt would wait for as long as it is, and one
-# that hangs would hold up every other question.
+# Seconds more for a minion that is still at work on anything shorter, but for states, which may wait for others and
+# must not be cut in the middle. Salt would wait for as long as it is, and one that hangs would hold up every other
+# question.
 AT_WORK = 30
 
 # Commands whose first argument is a target, for searches that must tell a target from an address.
@@ -285,15 +286,20 @@ def _answers(local: Any, hosts: list[str], job: dict[str, Any], seconds: int) ->
         return {}
     answers: Dunders = {}
     ends = time.monotonic() + seconds + AT_WORK
+    functions = [job["fun"]] if isinstance(job["fun"], str) else job["fun"]
+    short = seconds < LONG and not any(name.startswith("state.") for name in functions)
     returns = local.get_iter_returns(published["jid"], published["minions"], block=False, **who)
     for returned in returns:
         if returned:
             # Of one that is unknown, or did not return, Salt says so in an entry without a return.
             answers.update({host: told for host, told in returned.items() if "ret" in told})
-        elif seconds < LONG and time.monotonic() > ends:
-            # What nobody waits for must not come true later.
+        elif short and time.monotonic() > ends:
+            # What nobody waits for should not come true later; where that cannot be asked for, there are the answers.
             silent = [host for host in hosts if host not in answers]
-            local.run_job(silent, "saltutil.kill_job", [published["jid"]], tgt_type="list")
+            with contextlib.suppress(Exception):
+                local.run_job(
+                    silent, "saltutil.kill_job", [published["jid"]], tgt_type="list", timeout=5
+                )
             break
         else:
             # As Salt's own client, which is asked here not to wait by itself.

@@ -203,6 +203,13 @@ def test_a_target_that_rebooted_is_opened_though_no_minion_answers(site: Site) -
     site.chain.new.restart()
     assert world.writable(site.chain) == []
     gone = {direct.GONE: MINION}
+    # Also where that dies in the middle: its domain begun, its domain set, its promotion asked for once more.
+    for _ in range(3):
+        records = len(site.journal().read_text().splitlines())
+        order = f"crash-after:{records + 1}"
+        assert direct.run(site.pillar, "apply", order, phase="flip", variables=gone).rc == KILLED
+        assert world.writable(site.chain) == []
+    assert '"started","step":"promotion"' in site.journal().read_text().splitlines()[-1]
     stopped = direct.run(site.pillar, "apply", phase="flip", variables=gone)
     assert stopped.verdict == "stopped", stopped.problem
     assert world.writable(site.chain) == ["new-db1"]

@@ -21,7 +21,7 @@ from tests.lab.hosts import LAB
 from tests.lab.people import People, ask
 from tests.lab.site import NODES, NOTICE, POPS, Site
 from tests.lab.verdict import Verdict, judge
-from tests.lab.wiki import READONLY_FILE
+from tests.lab.wiki import PAGES, READER_MARK, READONLY_FILE
 
 pytestmark = pytest.mark.lab
 
@@ -61,7 +61,22 @@ class Seen:
 @pytest.fixture(scope="module")
 def world(lab: Site) -> Iterator[World]:
     with cdn.serving(lab) as edge:
+        tried(lab)
         yield World(lab, edge, prepare(lab))
+
+
+def tried(site: Site) -> None:
+    """Reads the new side and is refused an edit there, as who tries it behind `migrate.test`.
+
+    The flip sends people to nodes that somebody looked at before; it does not warm them itself. A node that was just
+    made has read no file of the wiki yet, and on a slow disk its first readers may wait for more than 10 s.
+    """
+    address = site["new-app1"].address
+    for page in PAGES:
+        status, body = ask(address, f"/index.php?title={page.replace(' ', '_')}", timeout=60)
+        assert status == 200 and READER_MARK.encode() in body, page
+    form = {"action": "edit", "format": "json", "title": "Warm", "token": "+\\", "text": "here"}
+    assert "readonly" in ask(address, "/api.php", form, timeout=60)[1].decode()
 
 
 def transfer(world: World, phase: str) -> Seen:

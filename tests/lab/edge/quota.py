@@ -11,27 +11,27 @@ EXCEEDED = (
 )
 
 
-class Quota:
-    """Counts writes of the running hour; a test may make the hour as short as it likes.
+def _an_hour_on() -> float:
+    return time.time() + 3600
 
-    It may also have the hour end some seconds after the first refusal, or after the last write that it `left` then:
-    however long it takes whoever writes to come to that.
+
+class Quota:
+    """Counts writes of the running hour, which is its own and not the clock's: none ends amid a test by itself.
+
+    A test may make it as short as it likes. It may also have the hour end some seconds after the first refusal, or
+    after the last write that it `left` then: however long it takes whoever writes to come to that.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._used = 0
-        self.resets = self._next()
+        self.resets = _an_hour_on()
         self._lock = threading.Lock()
         self._ends: tuple[float, int | None] | None = None
 
-    @staticmethod
-    def _next() -> float:
-        return (int(time.time()) // 3600 + 1) * 3600
-
     def _turn(self) -> None:
         if time.time() >= self.resets:
-            self.resets, self._used = self._next(), 0
+            self.resets, self._used = _an_hour_on(), 0
             self._ends = None
 
     def spend(self) -> bool:
@@ -46,15 +46,15 @@ class Quota:
             return allowed
 
     def set_remaining(self, remaining: int) -> None:
+        """Begins an hour, with so many writes left in it."""
         with self._lock:
-            self._turn()
-            self._used = self.limit - remaining
+            self.resets, self._used, self._ends = _an_hour_on(), self.limit - remaining, None
 
     def end(self, seconds: float, left: int | None = None) -> None:
         """Ends the hour some seconds after the first refusal, or after the write that leaves so few."""
         with self._lock:
             # Not by itself before that.
-            self.resets, self._ends = time.time() + 3600, (seconds, left)
+            self.resets, self._ends = _an_hour_on(), (seconds, left)
 
     def headers(self) -> dict[str, str]:
         return {

@@ -3,9 +3,9 @@
 //! Invariant: a request goes to the side's own address or nowhere, and nobody follows a redirect but this file.
 
 use super::certificate;
-use super::vhost::words;
+use super::vhost::{places, words};
 use crate::error::{Error, Result};
-use crate::settings::Vhost;
+use crate::settings::{Inventory, Side, Vhost};
 use reqwest::{Certificate, Client, Method, Url, header, redirect, tls};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -57,6 +57,21 @@ impl Place {
         answer: Duration,
     ) -> Result<Self> {
         Ok(Self { client: client(name, vhost, &places, answer)?, scheme, host, places })
+    }
+
+    /// Prepares a client of the nodes of one side, asked by the service's canonical name.
+    ///
+    /// # Errors
+    /// As [`Place::new`].
+    pub fn past_the_edge(
+        inventory: &Inventory,
+        side: Side,
+        name: &str,
+        vhost: &Vhost,
+        answer: Duration,
+    ) -> Result<Self> {
+        let host = vhost.hosts.first().cloned().unwrap_or_default();
+        Self::new(name, vhost, vhost.scheme.word(), host, places(inventory, side), answer)
     }
 
     /// Asks for a path, and follows redirects as long as they stay on this side.

@@ -6,7 +6,7 @@
 
 use super::page::client;
 use crate::error::Result;
-use crate::settings::{Inventory, Vhost};
+use crate::settings::{Inventory, Side, Vhost};
 use futures_util::future::join_all;
 use reqwest::{Client, Url, header};
 use serde::Serialize;
@@ -31,13 +31,26 @@ pub struct Checked {
     pub problem: Option<String>,
 }
 
-fn address(inventory: &Inventory, vhost: &Vhost) -> Option<IpAddr> {
-    inventory.nodes.new.get(&vhost.node).map(|node| node.public.unwrap_or(node.private))
+fn address(inventory: &Inventory, side: Side, vhost: &Vhost) -> Option<IpAddr> {
+    inventory.nodes.of(side).get(&vhost.node).map(|node| node.public.unwrap_or(node.private))
+}
+
+/// Tells where each name leads on one side, past the CDN.
+pub fn places(inventory: &Inventory, side: Side) -> BTreeMap<String, SocketAddr> {
+    let mut places = BTreeMap::new();
+    for vhost in inventory.vhosts.values() {
+        let Some(address) = address(inventory, side, vhost) else { continue };
+        for host in &vhost.hosts {
+            // Port 0 is the scheme's own; another one must not show in the Host header.
+            places.insert(host.to_lowercase(), SocketAddr::new(address, vhost.port.unwrap_or(0)));
+        }
+    }
+    places
 }
 
 /// Builds the lines of a hosts file, by service.
 pub fn lines(inventory: &Inventory) -> BTreeMap<String, String> {
-    let line = |vhost: &Vhost| Some(format!("{} {}", address(inventory, vhost)?, vhost.hosts.join(" ")));
+    let line = |vhost: &Vhost| Some(format!("{} {}", address(inventory, Side::New, vhost)?, vhost.hosts.join(" ")));
     inventory.vhosts.iter().filter_map(|(name, vhost)| Some((name.clone(), line(vhost)?))).collect()
 }
 
@@ -46,14 +59,7 @@ pub fn lines(inventory: &Inventory) -> BTreeMap<String, String> {
 /// # Errors
 /// [`Error::Settings`] where a certificate authority cannot be read.
 pub async fn check(inventory: &Inventory) -> Result<Vec<Checked>> {
-    let mut places: BTreeMap<String, SocketAddr> = BTreeMap::new();
-    for vhost in inventory.vhosts.values() {
-        let Some(address) = address(inventory, vhost) else { continue };
-        for host in &vhost.hosts {
-            // Port 0 is the scheme's own; another one must not show in the Host header.
-            places.insert(host.to_lowercase(), SocketAddr::new(address, vhost.port.unwrap_or(0)));
-        }
-    }
+    let places = places(inventory, Side::New);
     let mut asked = Vec::new();
     for (name, vhost) in &inventory.vhosts {
         let client = client(name, vhost, &places, Duration::from_secs(15))?;

@@ -57,17 +57,7 @@ pub async fn compared(settings: &Settings) -> Result<Comparison> {
 }
 
 fn origin(settings: &Settings, name: &str, vhost: &Vhost, answer: Duration) -> Result<Way> {
-    let place = |side: Side| -> Result<Place> {
-        let mut places = BTreeMap::new();
-        for other in settings.vhosts.values() {
-            let Some(node) = settings.node(side, &other.node) else { continue };
-            for host in &other.hosts {
-                let address = node.public.unwrap_or(node.private);
-                places.insert(host.to_lowercase(), SocketAddr::new(address, other.port.unwrap_or(0)));
-            }
-        }
-        Place::new(name, vhost, vhost.scheme.word(), first(vhost), places, answer)
-    };
+    let place = |side| Place::past_the_edge(&settings.inventory(), side, name, vhost, answer);
     Ok(Way { vhost: name.to_owned(), way: "origin", old: place(Side::Old)?, new: place(Side::New)?, version: None })
 }
 

@@ -236,6 +236,15 @@ class Site:
                 "nodes": {"old": ["app1"], "new": ["app1"]},
                 "path": wiki.READONLY_FILE,
             },
+            "vhosts": {
+                "docs": {
+                    "hosts": [wiki.PUBLIC_NAME],
+                    "node": "app1",
+                    "scheme": "http",
+                    "path": f"/index.php?title={wiki.PAGES[0].replace(' ', '_')}",
+                    "holds": wiki.READER_MARK,
+                }
+            },
             "uploads": {"wiki": {"old": "storage1", "new": "storage1", "paths": [storage.FOLDER]}},
             "edge": self.edge,
         }

@@ -344,6 +344,7 @@ impl Transfer<'_> {
             "check.room",
             "check.tripwire",
             "check.comparison",
+            "check.vhosts",
             "check.data",
             "check.backup",
             "check.others",

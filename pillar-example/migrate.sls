@@ -132,8 +132,8 @@ migrate:
     # ignore: ['**/.git', '**/.hg', '**/.svn']
     # max_file_size: 67108864
 
-  # What people call, and the new node that serves it: hosts-file lines for testers, the check through them, and what a flip reads at
-  # that node before it sends people there (docs/flip.md).
+  # What people call, and the new node that serves it: hosts-file lines for testers, the check through them, and what flip and revert
+  # read, at the node of that name over there, before they send people to it (docs/flip.md, warming).
   #   port, ca   where the port is not the scheme's own; a file with an authority beside the public ones
   # vhosts: {docs: {hosts: [docs.example.org], node: app1, path: /wiki/Main_Page, scheme: https, status: 200, holds: Welcome}}
 

@@ -71,7 +71,7 @@ impl Place {
         answer: Duration,
     ) -> Result<Self> {
         let host = vhost.hosts.first().cloned().unwrap_or_default();
-        Self::new(name, vhost, vhost.scheme.word(), host, places(inventory, side), answer)
+        Self::new(name, vhost, vhost.scheme.word(), host, places(inventory, side, vhost), answer)
     }
 
     /// Asks for a path, and follows redirects as long as they stay on this side.

@@ -35,10 +35,10 @@ fn address(inventory: &Inventory, side: Side, vhost: &Vhost) -> Option<IpAddr> {
     inventory.nodes.of(side).get(&vhost.node).map(|node| node.public.unwrap_or(node.private))
 }
 
-/// Tells where each name leads on one side, past the CDN.
-pub fn places(inventory: &Inventory, side: Side) -> BTreeMap<String, SocketAddr> {
+/// Tells where each name leads on one side, past the CDN; those of `own` to its own node, whoever has the same names.
+pub fn places(inventory: &Inventory, side: Side, own: &Vhost) -> BTreeMap<String, SocketAddr> {
     let mut places = BTreeMap::new();
-    for vhost in inventory.vhosts.values() {
+    for vhost in inventory.vhosts.values().chain([own]) {
         let Some(address) = address(inventory, side, vhost) else { continue };
         for host in &vhost.hosts {
             // Port 0 is the scheme's own; another one must not show in the Host header.
@@ -59,12 +59,14 @@ pub fn lines(inventory: &Inventory) -> BTreeMap<String, String> {
 /// # Errors
 /// [`Error::Settings`] where a certificate authority cannot be read.
 pub async fn check(inventory: &Inventory) -> Result<Vec<Checked>> {
-    let places = places(inventory, Side::New);
-    let mut asked = Vec::new();
+    let mut clients = Vec::new();
     for (name, vhost) in &inventory.vhosts {
-        let client = client(name, vhost, &places, Duration::from_secs(15))?;
-        asked.extend(vhost.hosts.iter().map(|host| one(name, vhost, host, client.clone(), &places)));
+        let places = places(inventory, Side::New, vhost);
+        clients.push((name, vhost, client(name, vhost, &places, Duration::from_secs(15))?, places));
     }
+    let asked = clients.iter().flat_map(|(name, vhost, client, places)| {
+        vhost.hosts.iter().map(move |host| one(name, vhost, host, client.clone(), places))
+    });
     Ok(join_all(asked).await)
 }
 

@@ -47,6 +47,7 @@ mod throw_away;
 mod trees_moved;
 mod trial;
 mod uploads;
+mod warmed;
 
 pub use announced::Announced;
 pub use applied::Applied;
@@ -93,3 +94,4 @@ pub use throw_away::{Rounds, TakenOver};
 pub use trees_moved::TreesMoved;
 pub use trial::ReverseTrial;
 pub use uploads::{UploadsAhead, UploadsEnded, UploadsThere};
+pub use warmed::Warmed;

@@ -306,64 +306,43 @@ def test_a_wrong_key_is_refused_with_its_path(
     assert words in done.problem["message"]
 
 
-def test_a_flip_reads_where_people_will_be_sent_and_refuses_what_does_not_answer(
+def test_who_is_sent_somewhere_is_awaited_by_a_warm_node_and_what_does_not_answer_is_told(
     sides: TwoSides, fresh_chain: Chain
 ) -> None:
-    settings = fresh_chain.pillar() | sides.pillar()
+    settings = fresh_chain.pillar() | sides.pillar(notices=[{"vhost": "docs", "path": "/edit"}])
     for side, address in SIDES.items():
         settings["nodes"][side]["app1"]["public"] = address
-    compare(settings)
 
-    def looked(phase: str) -> tuple[bool, list[str]]:
+    def carried(phase: str) -> tuple[list[tuple[str, str]], list[str]]:
         sides.asked.clear()
-        answer = direct.run(settings, "plan", phase=phase).answer
-        found = [f for f in answer["findings"] if f["topic"] == "vhosts"]
-        assert all(f["blocking"] is f["forceable"] is (phase == "flip") for f in found)
-        return answer["refused"], [f["found"] for f in found]
+        done = direct.run(settings, "apply", phase=phase)
+        assert done.verdict == "done", done.problem
+        # Nobody does without anything yet.
+        order = done.happened("done")
+        assert order.index("warmed") < order.index("chain-timed")
+        told = [str(e["detail"]) for e in done.events if e["happening"] == "warning"]
+        return sorted((side, path) for side, _, path in sides.asked), told
 
-    def asked() -> list[tuple[str, str]]:
-        return sorted((side, path) for side, _, path in sides.asked)
+    compare(settings)
+    pages = ["/edit", "/wiki/A", "/wiki/B", "/wiki/Main"]
+    assert carried("flip") == ([("new", page) for page in pages], [])
 
-    there = [("new", f"/wiki/{page}") for page in ("A", "B", "Main")]
-    assert looked("flip") == (False, [])
-    assert asked() == there
-
-    sides.pages["new", "/wiki/Main"] = (503, {}, "no backend")
-    down = "/wiki/Main at new-app1: it answers 503, and 200 was expected"
-    assert looked("flip") == (True, [down])
-    # What has no front page is not asked for the rest of them.
-    assert asked() == there[2:]
-    refused = direct.run(settings, "apply", phase="flip")
-    assert f"[vhosts] docs: {down}" in refused.problem["message"]
-    assert world.writable(fresh_chain) == ["old-db1"]
-    sides.pages["new", "/wiki/Main"] = (302, {"Location": "https://www.example.org/"}, "")
-    assert looked("flip") == (False, [])
-    sides.pages.clear()
-    sides.pages["new", "/wiki/B"] = (500, {}, "no such table")
-    assert looked("flip") == (True, ["/wiki/B at new-app1: it answers 500"])
-    sides.pages["new", "/wiki/B"] = (404, {}, "none")
-    assert looked("flip") == (False, [])
-    sides.pages.clear()
+    # The way back is not held up by what is down there.
     docs = settings["vhosts"]["docs"]
-    settings["vhosts"]["docs"] = docs | {"holds": "Welcome"}
-    assert looked("flip")[1] == ['/wiki/Main at new-app1: its page does not hold "Welcome"']
-    settings["vhosts"]["docs"] = docs | {"port": 1}
-    (silent,) = looked("flip")[1]
-    assert silent.startswith("/wiki/Main at new-app1: ") and "refused" in silent
-    settings["vhosts"]["docs"] = docs | {"ca": "/none.pem"}
-    (unread,) = looked("flip")[1]
-    assert "migrate:vhosts:docs:ca" in unread and "/none.pem" in unread
-    settings["vhosts"]["docs"] = docs
-
-    done = direct.run(settings, "apply", phase="flip")
-    assert done.verdict == "done", done.problem
-    # Nothing is due, so nobody is sent anywhere.
-    assert (looked("flip"), asked()) == ((False, []), [])
-
-    # The way back is not held up by a node that is down there.
     sides.pages["old", "/wiki/Main"] = (503, {}, "no backend")
-    assert looked("revert") == (
-        False,
-        ["/wiki/Main at old-app1: it answers 503, and 200 was expected"],
-    )
-    assert direct.run(settings, "apply", phase="revert").verdict == "done"
+    for number, side in enumerate(SIDES):
+        settings["nodes"][side]["app2"] = {"private": f"127.0.0.{33 + number}"}
+    settings["nodes"]["new"]["app3"] = {"private": "127.0.0.35"}
+    # The same names at another node, one that only the new side has, and one that nobody could ask.
+    settings["vhosts"] |= {
+        "more": docs | {"node": "app2"},
+        "new": docs | {"node": "app3"},
+        "odd": docs | {"ca": "/none.pem"},
+    }
+    del settings["compare"]
+    asked, (told,) = carried("revert")
+    assert asked == [("old", "/wiki/Main")]
+    assert "docs: /wiki/Main at old-app1: it answers 503" in told
+    assert "more: /wiki/Main at old-app2: " in told
+    assert "migrate:vhosts:odd:ca" in told
+    assert "app3" not in told

@@ -8,7 +8,7 @@ use crate::settings::Side;
 use crate::site;
 use crate::steps::checks::{
     Accounts, BackupCameBack, Check, ComparisonMade, Configuration, DataCompared, Hosts, Likeness, Moved, NamesBeside,
-    OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, UploadsLacking, Versions, VhostsAnswer, Workload,
+    OthersAtWork, Privileges, Room, Topology, Transactions, Tripwire, UploadsLacking, Versions, Workload,
 };
 use crate::steps::checksum_hash;
 
@@ -115,12 +115,6 @@ impl Transfer<'_> {
                 pillar: self.settings.hash.clone(),
             };
             graph.add("check.comparison", Role::Check, Check(made));
-        }
-        let there = self.from_side.other();
-        if self.settings.vhosts.values().any(|vhost| self.settings.node(there, &vhost.node).is_some()) {
-            // The way back stays open: who takes it knows worse of the other side.
-            let answer = VhostsAnswer { settings: self.settings.clone(), side: there, refuses: there == Side::New };
-            graph.add("check.vhosts", Role::Check, Check(answer));
         }
         if let Some(fastly) = &self.fastly {
             let ready = edge::ready(self.settings, fastly, self.from_side, &self.switches, false)?;

@@ -22,8 +22,9 @@ use crate::settings::{Purge, Settings, Side};
 use crate::site::{HostFile, Trees};
 use crate::steps::{
     Activated, Announced, Arrival, BreakGlass, Budgeted, CaughtUp, Decision, DefinitionsNoted, Drain, Everywhere,
-    Fence, Follow, GuardReady, HostFiles, MarkerTrial, Once, Promotion, Purged, QuarantineDomain, ReverseTrial,
-    RoleAtBoot, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved, UploadsAhead, UploadsEnded,
+    Fence, Follow, GuardReady, HostFiles, MarkerTrial, Once, Patient, Promotion, Purged, QuarantineDomain,
+    ReverseTrial, RoleAtBoot, Scheduler, SiteDomain, Staged, Switch, Tables, Unmoved, UploadsAhead, UploadsEnded,
+    Warmed,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -167,6 +168,11 @@ impl Transfer<'_> {
         let (from, to) = (self.from.clone(), self.to.clone());
         self.stage()?;
         let staged = self.gate.clone();
+        if let Some(warmed) = self.warmed() {
+            // It may take long, and nobody does without anything yet.
+            self.graph.add("warmed", Role::Guard, Once(warmed)).after(&staged);
+            self.gate.push("warmed".into());
+        }
         for server in [&from, &to] {
             let id = format!("tables.{}", server.name);
             self.graph.add(&id, Role::Guard, Tables { server: server.clone() });
@@ -218,6 +224,21 @@ impl Transfer<'_> {
             .after(&gate);
         self.gate.push(ids::CHAIN_TIMED.into());
         Ok(())
+    }
+
+    /// Reads at the nodes that people are about to be sent to; nothing where the pillar names no service there.
+    fn warmed(&self) -> Option<Patient<Warmed>> {
+        let side = self.from_side.other();
+        let served = self.settings.vhosts.values().any(|vhost| self.settings.node(side, &vhost.node).is_some());
+        let deed = Warmed {
+            settings: self.settings.clone(),
+            side,
+            phase: self.graph.phase.clone(),
+            outside: self.outside.clone(),
+            // Who goes back is in a hurry, and goes to what served before.
+            limit: Duration::from_secs(if side == Side::New { 60 } else { 15 }),
+        };
+        served.then(|| Patient { deed, outside: self.outside.clone() })
     }
 
     /// Keeps the page for the worst night on both primaries' hosts.
@@ -324,6 +345,7 @@ impl Transfer<'_> {
             "guard-ready",
             ids::ANNOUNCED,
             ids::CHAIN_TIMED,
+            "warmed",
         ]
         .iter()
         .map(|id| (*id).to_owned())
@@ -344,7 +366,6 @@ impl Transfer<'_> {
             "check.room",
             "check.tripwire",
             "check.comparison",
-            "check.vhosts",
             "check.data",
             "check.backup",
             "check.others",

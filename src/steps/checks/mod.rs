@@ -34,7 +34,6 @@ mod tripwire;
 mod uncommitted;
 mod uploads;
 mod versions;
-mod vhosts;
 mod volumes;
 mod workload;
 
@@ -70,7 +69,6 @@ pub use tripwire::{Deserted, Tripwire};
 pub use uncommitted::Uncommitted;
 pub use uploads::UploadsLacking;
 pub use versions::Versions;
-pub use vhosts::VhostsAnswer;
 pub use volumes::{OldHome, VolumesLeft};
 pub use workload::Workload;
 

@@ -1,4 +1,5 @@
-# The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default, or an example.
+# The whole migration, in one key. Every value the tool reads is named here; what is commented out shows its default; an
+# example where it names things of a site (hosts, nodes, files, accounts of yours), or where the words above it say what leaving it out means.
 # Secrets are sdb:// references, or values of a gpg-rendered pillar: they are resolved inside, and never printed (set up: docs/security.md).
 migrate:
 
@@ -37,7 +38,7 @@ migrate:
       marker:      {user: migrate_marker, password: 'sdb://migrate/marker'}
       # Used by the servers among themselves.
       replication: {user: replication, password: 'sdb://migrate/replication'}
-    # Accounts that keep READ_ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring). MySQL has none to name.
+    # Accounts that keep READ_ONLY ADMIN or SUPER and are known to be quiet (backup, monitoring); left out, these. MySQL has none to name.
     # may_bypass_fence: [root, mysql, mariadb.sys]
     # The GTID domain in which a fenced former primary writes what it must not (MariaDB).
     # quarantine_domain: 99
@@ -45,7 +46,7 @@ migrate:
     # role_file: /etc/mysql/mariadb.conf.d/99-saltext-migrate.cnf   # prepare with family: mysql, in mysql.conf.d
     # Where both primaries keep a page of plain SQL, for the night on which controller and guard are dead.
     # break_glass_file: /var/lib/saltext-migrate/break-glass.txt
-    # Verified TLS to the servers and between them. Without it the connections are in clear.
+    # Verified TLS to the servers and between them. Left out, the connections are in clear.
     # tls: {ca: /etc/ssl/certs/site-ca.pem, verify_hostname: true}
     # Milliseconds. Overrun of any before the commit point sends everybody back.
     # deadlines: {connect: 5000, fence: 1000, catch_up: 2000, replication: 30000, abort: 60000, window: 15000}
@@ -82,7 +83,7 @@ migrate:
         # Proves that the edge serves the new version: this URL is asked, at each address where given,
         # until the header names the new version.
         # probe: {url: 'https://docs.example.org/', addresses: [192.0.2.7, '192.0.2.8:443'], header: x-version}
-        # After the switch: nothing (default), all, or some surrogate keys: {keys: [front, nav]}.
+        # After the switch: left out nothing, else all, or some surrogate keys: {keys: [front, nav]}.
         # purge: all
         # Backends that stay where they point, by name: an object store, a third party.
         # leave: []
@@ -350,7 +351,7 @@ migrate:
 
   # A node of the new side whose database follows like the others, and that nobody would miss: on it salt-run migrate.rehearse
   # opens and fences a database as the flip does (docs/test.md). Neither the new primary nor the relay; best one that is under
-  # databases:new:replicas only until prepare has made it.
+  # databases:new:replicas only until prepare has made it. Left out, only the CDN is rehearsed.
   # rehearsal: {replica: db2}
 
   # Who must say go: salt-run migrate.signoff role=operations note='...'; and for how many hours that holds.

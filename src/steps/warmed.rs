@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::event::{self, Event, Happening};
 use crate::journal::Permit;
 use crate::outside::Outside;
-use crate::settings::{Settings, Side};
+use crate::settings::{Compare, Settings, Side};
 use crate::site::page::Place;
 use crate::step::Earlier;
 use futures_util::stream::{self, StreamExt};
@@ -50,8 +50,7 @@ struct Asked {
 
 impl Warmed {
     /// Lists what is read: first each service's own page, then what the comparison asks for, and the forms of its editors.
-    fn pages(&self, seen: &mut PagesRead) -> Vec<Asked> {
-        let compare = self.settings.compare.clone().unwrap_or_default();
+    fn pages(&self, compare: &Compare, seen: &mut PagesRead) -> Vec<Asked> {
         let answer = Duration::from_millis(compare.answer).min(self.limit);
         let inventory = self.settings.inventory();
         let (mut own, mut rest) = (Vec::new(), Vec::new());
@@ -106,13 +105,13 @@ impl Deed for Warmed {
 
     async fn carry_out(&self, permit: &Permit, _earlier: &Earlier) -> Result<PagesRead> {
         let mut first = PagesRead::default();
-        let pages = self.pages(&mut first);
+        let compare = self.settings.compare.clone().unwrap_or_default();
+        let pages = self.pages(&compare, &mut first);
         first.of = pages.len();
-        let at_once = self.settings.compare.as_ref().map(|compare| compare.at_once);
         let seen = RefCell::new(first);
         // A node that does not answer for one page is not waited for with the next.
         let silent = RefCell::new(BTreeSet::new());
-        let read = stream::iter(&pages).for_each_concurrent(at_once.unwrap_or(4), |page| {
+        let read = stream::iter(&pages).for_each_concurrent(compare.at_once, |page| {
             let (seen, silent) = (&seen, &silent);
             async move {
                 let Asked { place, node, service, path } = page;

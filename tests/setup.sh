@@ -7,7 +7,7 @@ UV=0.13.9
 PACKAGES=(
     mariadb-server mariadb-backup socat b3sum attr systemd-container dbus
     varnish tcc nginx-light php-fpm php-mysql php-apcu mediawiki memcached
-    iproute2 iptables nftables rsync openssl
+    iproute2 iptables nftables rsync openssl gpg gpg-agent
     python3 python3-dev python3-venv gcc libc6-dev
 )
 

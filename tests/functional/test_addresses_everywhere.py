@@ -45,7 +45,7 @@ def settings(chain: Chain, live: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def master(settings: dict[str, Any]) -> Iterator[SaltMaster]:
     with SaltMaster(settings) as running:
-        roots = running._pillar_root
+        roots = running.pillar.parent
         (roots / "top.sls").write_text(f"base:\n  '*_master': [migrate]\n  {MINION}: [app]\n")
         (roots / "app.sls").write_text(f"app:\n  database:\n    host: {OLD_APP}\n")
         (running.states / "top.sls").write_text(f"base:\n  {MINION}: [app]\n")

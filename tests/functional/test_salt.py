@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -116,6 +119,34 @@ def test_secrets_come_by_reference_and_stand_nowhere(chain: Chain, tmp_path: Pat
         everything = said + overheard.all + written(master.home, chain.state / "migrate")
         assert len(everything) > 100_000
         assert [name for name, secret in secrets.items() if secret in everything] == []
+
+
+def test_secrets_come_out_of_a_pillar_that_is_encrypted(chain: Chain) -> None:
+    chain.reset()
+    pillar = chain.pillar()
+    # Short, for gpg's agent has a socket in it.
+    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as folder:
+        gpg = ["gpg", "--homedir", folder, "--batch", "--quiet", "--trust-model", "always"]
+        key = ["--passphrase", "", "--quick-generate-key", "migrate", "default", "default", "never"]
+        subprocess.run([*gpg, *key], check=True, capture_output=True)
+        try:
+            for account in pillar["databases"]["accounts"].values():
+                encrypt = [*gpg, "--armor", "--encrypt", "--recipient", "migrate"]
+                done = subprocess.run(
+                    encrypt, input=account["password"], check=True, capture_output=True, text=True
+                )
+                account["password"] = done.stdout
+            with SaltMaster(pillar, {"gpg_keydir": folder}) as master:
+                rendered = master.pillar.read_text().replace("#!json", "#!json|gpg")
+                master.pillar.write_text(rendered)
+                answer = master.run("migrate.status")
+                assert answer.rc == 0, answer.stdout
+                plan = master.run("state.orchestrate", "migrate.flip", "test=True")
+                assert plan.rc == 0, plan.stdout
+                assert "promotion" in plan.stdout
+        finally:
+            agent = ["gpgconf", "--homedir", folder, "--kill", "gpg-agent"]
+            subprocess.run(agent, check=True)
 
 
 def test_an_ordinary_minion_cannot_flip(fresh_chain: Chain, master: SaltMaster) -> None:
@@ -343,6 +374,48 @@ def test_a_signal_after_the_commit_point_lets_the_run_finish(
     assert direct.run(fresh_chain.pillar(), "plan", phase="flip").answer["changes"] == []
     verdict = judge(fresh_chain, writer.results)
     assert (verdict.lost, verdict.duplicated) == ([], [])
+
+
+def test_a_terminal_that_goes_away_takes_everything_back(
+    fresh_chain: Chain, master: SaltMaster
+) -> None:
+    master.set_pillar(
+        fresh_chain.pillar() | {"notice": {**fresh_chain.pillar()["notice"], "drain": 3000}}
+    )
+    before = world.look(fresh_chain)
+    ours, theirs = pty.openpty()
+    with Writer(fresh_chain, threads=1) as writer:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _AT_TERMINAL,
+                *master.command("state.orchestrate", "migrate.flip"),
+            ],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        with os.fdopen(ours, errors="replace") as terminal:
+            for line in terminal:
+                if line.split()[1:3] == ["started", "drained"]:
+                    break
+        # It is hung up here: whoever writes to it is refused, and the session is told.
+        assert process.wait(120) != 0
+        assert world.look(fresh_chain) == before
+    assert judge(fresh_chain, writer.results).lost == []
+    assert writer.results.refused == [], "nobody was fenced"
+    last = direct.run(fresh_chain.pillar(), "status").answer["last_run"]
+    assert "a signal asked for the end" in last["aborting"], "the run itself did, and no guard"
+
+
+# What a shell of SSH is to a command: it has a terminal of its own.
+_AT_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 def test_whoever_presses_again_and_again_does_not_break_into_the_way_back(

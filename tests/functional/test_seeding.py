@@ -9,13 +9,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.authority import Authority
+from tests.lab.mariadb import MariaDB
 from tests.lab.newside import NEW, NewSide, minions
 from tests.lab.salt import Ran, SaltMaster
 from tests.lab.writer import Writer, judge
@@ -88,6 +91,66 @@ def stands(side: NewSide) -> None:
             side[name].run(f"CHECKSUM TABLE {table}")[0]["Checksum"] for name in ("old-db1", *NEW)
         }
         assert len(sums) == 1, table
+
+
+def until(found: Any, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (seen := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return seen
+
+
+_WAITING = (
+    "SELECT COUNT(*) FROM information_schema.PROCESSLIST"
+    " WHERE state = 'Waiting for prior transaction to commit'"
+)
+
+
+@contextmanager
+def standing_prepared(
+    side: NewSide, replica: MariaDB, job: tuple[str, str], copied: Callable[[], bool]
+) -> Iterator[None]:
+    """Until the job has copied the replica one transaction waits there, and those behind it stand prepared."""
+    side.old.run(
+        "CREATE OR REPLACE TABLE site.held (id INT PRIMARY KEY, v INT);"
+        "INSERT INTO site.held VALUES (1, 0), (2, 0), (3, 0)"
+    )
+    replica.wait_for(side.old.position(), 60)
+    replica.run(
+        "STOP SLAVE; SET GLOBAL slave_parallel_threads = 4; SET GLOBAL slave_parallel_mode = 'optimistic'; START SLAVE"
+    )
+
+    def stand() -> None:
+        # Not before: prepare waits for a replica that does not catch up.
+        worker = until(lambda: side.worker(*job))
+        os.killpg(worker, signal.SIGSTOP)
+        with replica.root() as holder, holder.cursor() as cursor:
+            holder.begin()
+            cursor.execute("SELECT v FROM site.held WHERE id = 1 FOR UPDATE")
+            for number in (1, 2, 3):
+                side.old.run(f"UPDATE site.held SET v = 1 WHERE id = {number}")
+            until(lambda: replica.value(_WAITING) >= 2)
+            os.killpg(worker, signal.SIGCONT)
+            until(copied)
+
+    with ThreadPoolExecutor(1) as thread:
+        stood = thread.submit(stand)
+        yield
+        stood.result()
+    replica.run(
+        "STOP SLAVE; SET GLOBAL slave_parallel_threads = 0; SET GLOBAL slave_parallel_mode = DEFAULT; START SLAVE"
+    )
+
+
+def prepared(job: Path) -> int:
+    """How many transactions of its copy were rolled back."""
+    return sum(
+        map(
+            int,
+            re.findall(r"(\d+) transactions in prepared state", (job / "backup.log").read_text()),
+        )
+    )
 
 
 # -- what stands in the way -----------------------------------------------------------------------
@@ -222,11 +285,16 @@ def test_a_backup_comes_back_as_of_a_moment_that_it_did_not_hold(
         "CREATE TABLE site.long_one (id INT PRIMARY KEY, word VARCHAR(9));"
         " USE site; INSERT INTO site.long_one SELECT seq, seq FROM seq_1_to_50000"
     )
-    with Writer(side, threads=2, sides=("old",)) as writer:
-        began = time.monotonic()
+    began = time.monotonic()
+    job = ("new-db1", "backup")
+    with (
+        standing_prepared(side, side["new-db1"], job, (folder / "base").exists),
+        Writer(side, threads=2, sides=("old",)) as writer,
+    ):
         ran = prepare(master)
-        print(f"backup of one database, restored: {time.monotonic() - began:.1f} s")
+    print(f"backup of one database, restored: {time.monotonic() - began:.1f} s")
     assert ran.rc == 0, ran.stdout + ran.stderr
+    assert prepared(side.job("new-db1", "restore")) >= 2
     assert writer.results.refused == []
     assert "backup.new-db1" in changed(ran)
     seen = json.loads((side.state / "migrate/proofs/backup.new-db1.json").read_text())["evidence"]
@@ -267,14 +335,6 @@ def test_a_copy_that_differs_is_named(side: NewSide, master: SaltMaster) -> None
 
 
 # -- deaths ---------------------------------------------------------------------------------------
-
-
-def until(found: Any, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (seen := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return seen
 
 
 def incoming(side: NewSide, name: str) -> Path:
@@ -327,6 +387,21 @@ def test_a_seed_that_dies_half_way_begins_again_by_itself(
     stands(side)
     # What was said of the data that it had before did not count.
     assert json.loads(record(side, "new-db2").read_text())["evidence"]["differences"] == []
+
+
+def test_a_copy_of_a_replica_that_commits_in_order_starts(
+    side: NewSide, master: SaltMaster
+) -> None:
+    side.empty("new-db2")
+    came = incoming(side, "new-db2") / "xtrabackup_info"
+    with standing_prepared(side, side["relay"], ("new-db2", "send"), came.exists):
+        ran = prepare(master)
+    assert ran.rc == 0, ran.stdout + ran.stderr
+    assert prepared(side.job("new-db2")) >= 2
+    stands(side)
+    # What was rolled back came by replication.
+    values = "SELECT GROUP_CONCAT(v ORDER BY id) FROM site.held"
+    assert side["new-db2"].value(values) == side.old.value(values) == "1,1,1"
 
 
 def test_a_controller_that_is_killed_finds_its_copy_again(

@@ -79,7 +79,7 @@ class SaltMaster:
         self.config = self.home / "master"
         self.minion_config = self.home / "minion"
         self.states = self.home / "states"
-        self._pillar_root = self.home / "pillar"
+        self.pillar = self.home / "pillar" / "migrate.sls"
         self._settings = dict(settings or {})
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.set_pillar(pillar)
@@ -105,10 +105,10 @@ class SaltMaster:
 
     def set_pillar(self, pillar: Mapping[str, Any]) -> None:
         """Replaces the pillar key `migrate`, which only the master itself may see."""
-        self._pillar_root.mkdir(mode=0o700, exist_ok=True)
-        (self._pillar_root / "top.sls").write_text("base:\n  '*_master':\n    - migrate\n")
+        self.pillar.parent.mkdir(mode=0o700, exist_ok=True)
+        (self.pillar.parent / "top.sls").write_text("base:\n  '*_master':\n    - migrate\n")
         content = "#!json\n" + json.dumps({"migrate": pillar}, indent=2) + "\n"
-        (self._pillar_root / "migrate.sls").write_text(content)
+        self.pillar.write_text(content)
 
     def command(self, *arguments: str) -> list[str]:
         """Returns the salt-run command line, for those who start, signal and time it themselves."""
@@ -266,7 +266,7 @@ class SaltMaster:
             "auto_accept": False,
             "fileserver_list_cache_time": 0,
             "file_roots": {"base": [str(REPOSITORY / "salt"), str(self.states)]},
-            "pillar_roots": {"base": [str(self._pillar_root)]},
+            "pillar_roots": {"base": [str(self.pillar.parent)]},
             **self._settings,
         }
 

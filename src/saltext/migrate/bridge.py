@@ -49,6 +49,9 @@ LONG = 600
 # question.
 AT_WORK = 30
 
+# The signals by which somebody asks for the end.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Commands whose first argument is a target, for searches that must tell a target from an address.
 TARGETING = ["salt", "salt-ssh", "salt-cp", "salt-key"]
 
@@ -148,7 +151,7 @@ def run(
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
     """
-    Tell whether Ctrl-C or SIGTERM came, instead of having it break into whatever goes on.
+    Tell whether Ctrl-C or SIGTERM came, or the terminal went away, instead of having it break into whatever goes on.
 
     Salt's own handlers raise, and its loader takes that for a module that is broken: nobody would hear of the signal.
     And people press Ctrl-C again, which would end the question to minions by which something is taken back.
@@ -157,15 +160,22 @@ def _signals() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: heard
         return
-    # Who ignores one, or dies of it, goes on so.
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {int(number): handler for number, handler in found.items() if callable(handler)}
+    # Who ignores one, or dies of it, goes on so; nobody means to die of a lost connection.
+    found = {number: signal.getsignal(number) for number in _ENDING}
+    before = {
+        number: handler
+        for number, handler in found.items()
+        if callable(handler) or (number == signal.SIGHUP and handler == signal.SIG_DFL)
+    }
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal heard
         if heard:
-            # Not by print, which may be what it came into.
-            os.write(2, b"interrupted already: what was begun is taken back, or finished; wait\n")
+            # Not by print, which may be what it came into; and to a terminal that may be gone.
+            with contextlib.suppress(OSError):
+                os.write(
+                    2, b"interrupted already: what was begun is taken back, or finished; wait\n"
+                )
         heard = True
 
     for number in before:

@@ -15,6 +15,8 @@ set -uo pipefail
 umask 077
 # Two hosts sort alike.
 export LC_ALL=C
+# Where servers are.
+PATH=$PATH:/usr/sbin
 cd "$(dirname "$0")"
 here=$PWD
 # Below each tree, while files come in: what they replace.
@@ -85,12 +87,12 @@ reset() {
     rm -f "$job/started" "$job/done" "$job/words" "$job/brought"
 }
 
-# The other end: a minute for it to listen, and some more where something on the way swallows what it does not let through.
+# The other end: half a second for each try, and two more where something on the way swallows what it does not let through.
 there() {
-    echo "OPENSSL:$ADDRESS:$PORT,retry=120,interval=0.5,connect-timeout=2,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
+    echo "OPENSSL:$ADDRESS:$PORT,retry=$1,interval=0.5,connect-timeout=2,cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,commonname=saltext-migrate-carry,verify=1"
 }
-# Hands on what it is given, and what the other end hands on.
-away() { socat -u STDIN "$(there)"; }
+# Hands on what it is given, and what the other end hands on. That one stops its server first.
+away() { socat -u STDIN "$(there 120)"; }
 arriving() {
     socat -u "OPENSSL-LISTEN:$PORT,bind=$ADDRESS,reuseaddr,accept-timeout=${LIMIT:-600},cert=$here/cert.pem,key=$here/key.pem,cafile=$here/$job/peer.pem,verify=1" STDOUT
 }
@@ -178,8 +180,22 @@ whole() {
     [ "$theirs" = "$ours" ] || die "a copy of MariaDB $theirs, and mariadb-backup of $ours here: install the same series"
     mariadb-backup --prepare --target-dir="$incoming" >"$job/backup.log" 2>&1 ||
         die "mariadb-backup --prepare: $(tail -n1 "$job/backup.log")"
+    forget_prepared "$incoming"
     cut -f3 "$logged" 2>/dev/null | head -n1 >"$job/position"
 }
+
+# A server that replicates in parallel commits in its source's order: while one transaction waits, those behind it stand
+# prepared, and a copy of then holds them so. Such data does not start (MDEV-36025). The copy's position is before them: they
+# are rolled back here, and come once more from there on.
+forget_prepared() {
+    # It reads no statement, and ends. What the server knew of warm pages stays.
+    mariadbd --defaults-file="$1/backup-my.cnf" --datadir="$1" --user="$(stat -c %U "$1")" --bootstrap --skip-log-bin \
+        --tc-heuristic-recover=ROLLBACK --skip-innodb-buffer-pool-load-at-startup --skip-innodb-buffer-pool-dump-at-shutdown \
+        </dev/null >>"$job/backup.log" 2>&1 9>&- || die "prepared transactions of the copy: $(first_error "$job/backup.log")"
+}
+
+# A server's last word is only that it gives up.
+first_error() { { grep '\[ERROR\]' "$1" || tail -n1 "$1"; } | head -n 2 | tr '\n' ' '; }
 
 # -- trees of files
 
@@ -190,7 +206,8 @@ push() {
     # Where people write on both sides nothing goes, and what is newer stays; until nothing is left to bring. (A name that is to
     # be a hard link would be replaced whatever its time.)
     [ -z "${ADD:-}" ] || { how=(--update --backup --backup-dir="$ASIDE"); passes=3; }
-    RSYNC_CONNECT_PROG="socat - $(there)"
+    # It listens already.
+    RSYNC_CONNECT_PROG="socat - $(there 20)"
     export RSYNC_CONNECT_PROG
     while [ $pass -lt $passes ]; do
         pass=$((pass + 1)) number=0 vanished=

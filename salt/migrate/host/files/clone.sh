@@ -63,7 +63,7 @@ receive_clone() {
 }
 
 whole_clone() {
-    local theirs ours PATH=$PATH:/usr/sbin
+    local theirs ours
     [ -s "$incoming/saltext-migrate-whole" ] || die "the stream ended early"
     theirs=$(series <"$incoming/saltext-migrate-whole")
     ours=$(mysqld --version | series)

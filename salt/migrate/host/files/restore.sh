@@ -21,10 +21,9 @@ restore() {
     [ -s "$info" ] || die "the backup does not say where its binlog goes on"
     read -r file position _ <"$info"
     binlogs "$file"
-    # A server that replicates in parallel may have been copied with transactions that were prepared and not committed, and then
-    # the data does not start (MDEV-36025). The backup's position is before them: they go, and come from the binlogs.
+    forget_prepared "$INTO"
     mariadbd --defaults-file="$INTO/backup-my.cnf" --datadir="$INTO" --socket="$INTO/socket" --pid-file="$INTO/pid" --user="$owner" \
-        --skip-networking --skip-slave-start --skip-log-bin --tc-heuristic-recover=ROLLBACK --event-scheduler=OFF --max-allowed-packet=1G \
+        --skip-networking --skip-slave-start --skip-log-bin --event-scheduler=OFF --max-allowed-packet=1G \
         >"$job/restored.log" 2>&1 9>&- &
     comes_up mariadb-admin --no-defaults --user=root --socket="$INTO/socket"
     mariadb-binlog --no-defaults --start-position="$position" --stop-position="$TARGET" "${logs[@]}" 2>"$job/apply.log" |
@@ -38,7 +37,6 @@ bring_back() {
     # The trap sees no more than what is everybody's.
     server=
     export FOLDER INTO=$FOLDER/restored
-    PATH=$PATH:/usr/sbin
     owner=$(stat -c %U "$(configured datadir /var/lib/mysql)") || die "there is no data folder"
     ours
     rm -rf "$INTO"
@@ -52,13 +50,10 @@ bring_back() {
 comes_up() {
     server=$!
     until "$@" --silent ping >/dev/null 2>&1; do
-        kill -0 "$server" 2>/dev/null || die "the restored data does not start: $(first_error)"
+        kill -0 "$server" 2>/dev/null || die "the restored data does not start: $(first_error "$job/restored.log")"
         sleep 0.1
     done
 }
-
-# The server's last word is only that it gives up.
-first_error() { { grep '\[ERROR\]' "$job/restored.log" || tail -n1 "$job/restored.log"; } | head -n 2 | tr '\n' ' '; }
 
 went_on() { [ "$1$2" = 00 ] || die "going on to $TARGET: $(tail -n1 "$job/apply.log")"; }
 

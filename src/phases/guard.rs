@@ -89,26 +89,35 @@ async fn opened(report: &Report, run: &RunState, servers: &Servers) -> bool {
 
 /// Finishes the run of a process that is gone. As long as it cannot be seen how that was decided, or a primary cannot be
 /// opened because it does not answer, it looks again once both primaries do. Nobody who comes with a command meanwhile
-/// finds the lock taken.
+/// finds the lock taken; where that sees no more, it is still looked for.
 async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
-    let ours = i32::try_from(std::process::id()).unwrap_or_default();
-    let mut last = process;
+    // It never began, or somebody else went on after it.
+    if !Lock::was_last_taken_by(&settings.state_dir, process) {
+        return Ok(None);
+    }
+    let mut run = None;
     let mut tried_in_sight = false;
     loop {
-        // It never began, or somebody else went on after it.
-        if !Lock::was_last_taken_by(&settings.state_dir, last) {
-            return Ok(None);
+        match take_over_once(run.as_deref(), servers, settings, outside).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(report)) => {
+                // What cannot be undone with both in sight, a second time, is something else, and people are told.
+                let stuck = tried_in_sight && matches!(report.error, Some(Error::NotUndone(_)));
+                if stuck || !unsettled(&report) {
+                    return Ok(Some(report));
+                }
+                run = Some(report.run);
+            }
+            // Whoever holds it may see as little.
+            Err(Error::HeldByAnother(_)) if run.is_some() => {}
+            Err(error) => return Err(error),
         }
-        let Some(report) = take_over_once(servers, settings, outside).await? else { return Ok(None) };
-        // What cannot be undone with both in sight, a second time, is something else, and people are told.
-        let stuck = tried_in_sight && matches!(report.error, Some(Error::NotUndone(_)));
-        if stuck || !unsettled(&report) {
-            return Ok(Some(report));
-        }
-        last = ours;
         tried_in_sight = true;
-        while Lock::was_last_taken_by(&settings.state_dir, last) {
+        loop {
             tokio::time::sleep(AGAIN).await;
+            if finished(run.as_deref(), settings) {
+                return Ok(None);
+            }
             let (old, new) = (servers.primary(Side::Old), servers.primary(Side::New));
             if old.status_for_rescue().await.is_ok() && new.status_for_rescue().await.is_ok() {
                 break;
@@ -118,8 +127,19 @@ async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside
     }
 }
 
-/// Finishes the run under the lock; nothing where there is none that needs it.
-async fn take_over_once(servers: &Servers, settings: &Settings, outside: &Outside) -> Result<Option<Report>> {
+/// Tells whether a run has come to its end; what cannot be read for a moment has not.
+fn finished(run: Option<&str>, settings: &Settings) -> bool {
+    let open = |found: &RunState| found.finished.is_none() && Some(found.run.as_str()) == run;
+    runs(&settings.state_dir).is_ok_and(|found| !found.iter().any(open))
+}
+
+/// Finishes the run under the lock, that one where it is known already; nothing where there is none that needs it.
+async fn take_over_once(
+    run: Option<&str>,
+    servers: &Servers,
+    settings: &Settings,
+    outside: &Outside,
+) -> Result<Option<Report>> {
     let until = Instant::now() + abort_within(settings);
     let _lock = loop {
         match Lock::take(&settings.state_dir, "the guard") {
@@ -130,6 +150,9 @@ async fn take_over_once(servers: &Servers, settings: &Settings, outside: &Outsid
         }
     };
     let Some(journal) = Journal::unfinished(&settings.state_dir)? else { return Ok(None) };
+    if run.is_some_and(|run| run != journal.state().run) {
+        return Ok(None);
+    }
     let phase = Phase::named(&journal.state().phase)?;
     // Nobody waits behind a fence of any other.
     if !matches!(phase, Phase::Flip | Phase::Revert) {

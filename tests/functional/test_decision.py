@@ -377,7 +377,9 @@ def test_a_guard_looks_again_until_it_sees_how_it_was_decided(site: Site) -> Non
     # It gave up once, and more: its report would say so.
     stopped = guard.until("finished")
     assert stopped["detail"]["verdict"] == "stopped", stopped
-    time.sleep(2)
+    # Nor does a command that sees as little send it away.
+    assert site.run("abort").problem["kind"] == "undecided"
+    time.sleep(2.5)
     assert guard.process.poll() is None
     assert site.chain.old.value("SELECT @@global.read_only") == 1
     site.chain.new.resume()

@@ -128,7 +128,9 @@ impl Topology {
                 "replication from {} stands: receiving {}, applying {}, {}",
                 source.name, channel.receiving, channel.applying, channel.error
             );
-            notes.block(&server.name, found, "mend the error, then start replication again");
+            let mend = "mend the error, then start replication again; where that is about a GTID, the server has a \
+                        transaction of its own: see what it is, and seed it anew";
+            notes.block(&server.name, found, mend);
         }
         if let Some(theirs) = statuses.get(source.name.as_str())
             && theirs.server_id != channel.source_id

@@ -9,10 +9,11 @@ use crate::journal::Permit;
 use crate::step::{Earlier, Seen, Step, Undo};
 use serde::{Deserialize, Serialize};
 
-/// `true` once the fence's row is on the source; a new run always needs one of its own.
+/// `true` once the fence's row is on the source; a new run always needs one of its own. It stands in the graph twice: first ahead
+/// of whatever may close the source, and once more where it is undone first.
 pub struct Announced {
     pub fence: Fence,
-    /// This step's own id in the graph.
+    /// The id of the step that saw, before anything, what a restart of the source would change.
     pub id: String,
 }
 

@@ -34,6 +34,7 @@ use std::time::Duration;
 pub mod ids {
     pub const EDGE_BUDGET: &str = "edge.budget";
     pub const ANNOUNCED: &str = "fence.announced";
+    pub const LIFTABLE: &str = "fence.liftable";
     pub const FENCE: &str = "fence";
     pub const PROMOTION: &str = "promotion";
     pub const CHAIN_TIMED: &str = "chain-timed";
@@ -273,6 +274,9 @@ impl Transfer<'_> {
         let announced = Announced { fence: self.fence(), id: ids::ANNOUNCED.into() };
         self.graph.add(ids::ANNOUNCED, Role::Guard, announced).after(["guard-ready"]);
         self.gate.push(ids::ANNOUNCED.into());
+        // Undone ahead of all but the fence: whoever waits for a source that a restart closed does not wait for hosts and the CDN.
+        let liftable = Announced { fence: self.fence(), id: ids::ANNOUNCED.into() };
+        self.graph.add(ids::LIFTABLE, Role::Guard, liftable).after([ids::ANNOUNCED]);
         // A restart from here to the fence closes the source: as late as can be without anybody waiting for it.
         let from = self.from.clone();
         let id = self.role_at_boot(&from, true, &[ids::ANNOUNCED]);
@@ -327,9 +331,9 @@ impl Transfer<'_> {
             .after(activated.iter().map(String::as_str).chain(["drained"]))
             .quiet();
         let fence = self.fence();
-        self.graph
-            .add(ids::FENCE, Role::Fact, fence)
-            .after(open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up"]));
+        self.graph.add(ids::FENCE, Role::Fact, fence).after(
+            open_to_all.iter().chain(&activated).map(String::as_str).chain(["drained", "caught-up", ids::LIFTABLE]),
+        );
         // Opened once more it would write into another domain, or beside a source that somebody opened.
         let again_after = [format!("domain.{}", to.name), ids::FENCE.to_owned()];
         let promotion = Promotion { target: to, fence: ids::FENCE.into() };
@@ -344,6 +348,7 @@ impl Transfer<'_> {
             "break-glass",
             "guard-ready",
             ids::ANNOUNCED,
+            ids::LIFTABLE,
             ids::CHAIN_TIMED,
             "warmed",
         ]

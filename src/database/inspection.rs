@@ -173,7 +173,7 @@ impl Server {
         sets.iter().flatten().map(|row| self.number(row, words.columns.replica)).collect()
     }
 
-    /// Tells whether the marker's account can write its row: by the grant, without writing.
+    /// Tells whether the marker's table is there; that its account may write to it shows when the chain is timed.
     pub async fn has_marker_table(&self) -> Result<bool> {
         let sql = format!(
             "SELECT COUNT(*) AS tables FROM information_schema.TABLES WHERE TABLE_SCHEMA='{SCHEMA}' AND TABLE_NAME='marker'"

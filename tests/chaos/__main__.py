@@ -42,6 +42,8 @@ class Report:
             "cases": rows,
             "survived": sum(row["survived"] for row in rows),
             "lost": sum(max(0, row["seen"].get("lost", 0)) for row in rows),
+            # Rows whose judge could not look, as where no server came back.
+            "lost_unknown": sum(row["seen"].get("lost", 0) < 0 for row in rows),
             "seconds": round(sum(row.get("seconds", 0) for row in rows), 1),
             "two_primaries": sum(row["two_primaries"] for row in rows),
             "fence_overruns": sum(row["fence_overrun"] for row in rows),

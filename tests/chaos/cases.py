@@ -422,7 +422,7 @@ def _clouds() -> Iterator[Case]:
         yield case(f"Salt master restarted: {moment.rpartition(':')[2]}", "salt_master", moment)
     yield case(
         "a highstate on the database hosts in the middle", "highstate", "started:chain-timed",
-        # The first one there is restarts the databases; the freeze is what keeps it from being.
+        # The first one there is restarts the databases; a site's freeze would keep it from being.
         told={"hosts": ("old-db1", "new-db1")}, harms=ALL,
     )  # fmt: skip
     yield case(

@@ -263,6 +263,33 @@ def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) 
     site.carry("flip")
 
 
+def test_a_source_that_restarts_is_opened_ahead_of_what_waits_for_hosts(
+    site: Site, tmp_path: Path
+) -> None:
+    """Its own minion comes back later than the server does, and another one perhaps never."""
+    gone = tmp_path / "gone"
+    before = site.look()
+    site.pillar["notice"]["drain"] = 3000
+    site.pillar["databases"]["deadlines"] |= {"abort": 2000}
+    variables = {direct.GONE_WHILE: str(gone)}
+    flip = direct.Command(site.pillar, "apply", variables=variables, phase="flip")
+    flip.until("done", "notice.old")
+    flip.process.send_signal(signal.SIGSTOP)
+    try:
+        gone.touch()
+        site.chain.old.restart()
+    finally:
+        flip.process.send_signal(signal.SIGCONT)
+    done = flip.wait()
+    assert (done.verdict, done.problem["kind"]) == ("stopped", "not-undone"), done.problem
+    assert "role-at-boot.old-db1" in done.problem["message"]
+    assert world.writable(site.chain) == ["old-db1"]
+    gone.unlink()
+    assert direct.run(site.pillar, "abort").verdict == "aborted"
+    assert site.look() == before
+    site.carry("flip")
+
+
 def test_a_primary_that_was_a_replica_itself_once_has_its_way_back(fresh_chain: Chain) -> None:
     """Of the domain in which it followed then nobody else knows."""
     site = Site(fresh_chain)

@@ -31,6 +31,8 @@ KEYS = "SALTEXT_MIGRATE_LAB_KEYS"
 DISK = "LAB_DISK"
 # Hosts that do not answer any more.
 GONE = "LAB_GONE"
+# A file: while it is there no minion answers.
+GONE_WHILE = "LAB_GONE_WHILE"
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,8 @@ def _answer(question: str) -> str:
         except Exception as error:
             said.append({"return": f"{type(error).__name__}: {error}", "retcode": 1})
     silent = os.environ.get(GONE, "").split()
+    if (gone := os.environ.get(GONE_WHILE)) and Path(gone).exists():
+        silent = asked["hosts"]
     return json.dumps({host: said for host in asked["hosts"] if host not in silent})
 
 

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.lab
 SCHEMA = json.loads(
     (Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text()
 )
+BREAK_GLASS = "/var/lib/saltext-migrate/break-glass.txt"
 # What a page of the wiki takes to be saved, and a saver's pause: the resolution of the judge.
 SLACK_MS = 300
 DRAIN_MS = 250
@@ -180,6 +181,9 @@ def test_a_flip_under_load(world: World) -> None:
     editors_waited_no_longer_than_they_must(seen)
     settled(world, "new")
     assert world.site["old-app1"].read(READONLY_FILE).strip() == NOTICE
+    for name in ("old-db1", "new-db1"):
+        page = world.site[name].read(BREAK_GLASS)
+        assert "old-db1" in page and "new-db1" in page, f"the page on {name}"
 
 
 def test_reboots_and_highstates_leave_a_flip_as_it_is(world: World) -> None:

@@ -9,8 +9,15 @@ use std::rc::Rc;
 /// What changes the meaning of stored data where it differs.
 const MEANING: [&str; 1] = ["lower_case_table_names"];
 /// What changes how statements are read and answered.
-const MANNER: [&str; 5] =
-    ["sql_mode", "character_set_server", "collation_server", "time_zone", "transaction_isolation"];
+const MANNER: [&str; 6] = [
+    "sql_mode",
+    "character_set_server",
+    "collation_server",
+    "time_zone",
+    // What the other is where it says SYSTEM.
+    "system_time_zone",
+    "transaction_isolation",
+];
 /// What the target should have no less of.
 const SIZE: [&str; 3] = ["max_allowed_packet", "max_connections", "innodb_buffer_pool_size"];
 const RETENTION: &str = "binlog_expire_logs_seconds";

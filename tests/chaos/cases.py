@@ -339,8 +339,8 @@ def _steps() -> Iterator[Case]:
 
 STEPS = (
     "edge.docs.staged", "edge.budget", "way-back-tried", "decision", "chain-timed", "break-glass", "guard-ready",
-    "fence.announced", "fence.liftable", "role-at-boot.{source}-db1", "notice.{target}", "edge.docs.unmoved", "edge.docs",
-    "notice.{source}", "drained", "caught-up", "edge.docs.everywhere", "edge.docs.purged",
+    "fence.announced", "fence.liftable", "role-at-boot.{source}-db1", "notice.{target}", "edge.docs.unmoved",
+    "edge.docs", "notice.{source}", "drained", "caught-up", "edge.docs.everywhere", "edge.docs.purged",
     "role-at-boot.{target}-db1", "domain.{source}-db1", "source.{target}-db1",
     "source.{source}-db1", "source.new-db2", "arrived-everywhere",
 )  # fmt: skip

@@ -89,11 +89,15 @@ async fn answer(command: &str, pillar: &Value, arguments: &Value, outside: &Outs
         }
         "apply" => {
             let guarded = arguments.get("guarded").and_then(Value::as_bool).unwrap_or(false);
-            let report = match loss(arguments, phase()?)? {
-                Some(loss) => phases::revert_with_loss(&settings, outside, &loss).await?,
-                None => phases::apply(phase()?, &settings, outside, guarded, &force(arguments)?).await?,
-            };
-            report::write(&settings, report).await
+            if let Some(loss) = loss(arguments, phase()?)? {
+                return report::write(&settings, phases::revert_with_loss(&settings, outside, &loss).await?).await;
+            }
+            let (force, mut ended) = (force(arguments)?, None);
+            let done = phases::apply(phase()?, &settings, outside, guarded, &force, &mut ended).await;
+            if let Some(ended) = ended {
+                report::write(&settings, ended).await?;
+            }
+            report::write(&settings, done?).await
         }
         "guard" => {
             let process = arguments.get("process").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());

@@ -202,7 +202,8 @@ pub async fn revert_with_loss(settings: &Settings, outside: &Outside, loss: &Los
     finish(journal, Phase::RevertWithLoss, settings, outside, false).await
 }
 
-/// Carries a phase out; a run that died is finished or taken back first. `guarded` says that a guard was started.
+/// Carries a phase out; a run that died is finished or taken back first, and where it was another phase's, `ended` is told how.
+/// `guarded` says that a guard was started.
 ///
 /// # Errors
 /// Whatever stood in the way before the first step.
@@ -212,6 +213,7 @@ pub async fn apply(
     outside: &Outside,
     guarded: bool,
     force: &Force,
+    ended: &mut Option<Report>,
 ) -> Result<Report> {
     let _lock = Lock::take(&settings.state_dir, &format!("migrate.{}", phase.name()))?;
     if let Some(journal) = Journal::unfinished(&settings.state_dir)? {
@@ -220,6 +222,7 @@ pub async fn apply(
         if same || !report.over() {
             return Ok(report);
         }
+        *ended = Some(report);
     }
     let graph = phase.graph(settings, outside, guarded)?;
     engine::apply(&graph, &settings.state_dir, &settings.hash, abort_within(settings), force, outside).await

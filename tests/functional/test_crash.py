@@ -263,6 +263,21 @@ def test_a_source_that_restarts_before_it_is_fenced_is_opened_again(site: Site) 
     site.carry("flip")
 
 
+def test_a_run_that_another_phase_ends_has_its_report(site: Site) -> None:
+    assert site.apply("flip", "fail-before:role-at-boot.new-db1").verdict == "stopped"
+    for report in Path(site.pillar["state_dir"], "reports").iterdir():
+        report.unlink()
+    site.carry("revert")
+    kept = [
+        json.loads(path.read_text())["runs"][0]
+        for path in Path(site.pillar["state_dir"], "reports").iterdir()
+    ]
+    ended = {run["direction"]: run for run in kept}
+    assert ended["flip"]["result"] == "done"
+    assert ended["flip"]["window_ms"] > 0
+    assert ended["revert"]["result"] == "done"
+
+
 def test_a_source_that_restarts_is_opened_ahead_of_what_waits_for_hosts(
     site: Site, tmp_path: Path
 ) -> None:

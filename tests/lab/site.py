@@ -74,8 +74,8 @@ class Site:
         self.network = Network(LAB / "run")
         self.timings: dict[str, float] = {}
         self.in_memory = False
-        # What stands under `edge` in the pillar; whoever starts the edge fills it in.
-        self.edge: dict[str, Any] = {"token": "sdb://migrate/fastly", "services": {}}
+        # What stands under `edge` in the pillar, for whoever starts the edge to fill in: else Fastly itself would be asked.
+        self.edge: dict[str, Any] | None = None
         self.hosts = {name: self._host(name) for name in ADDRESSES}
 
     @staticmethod

@@ -74,7 +74,7 @@ class Site:
         self.network = Network(LAB / "run")
         self.timings: dict[str, float] = {}
         self.in_memory = False
-        # What stands under `edge` in the pillar, for whoever starts the edge to fill in: else Fastly itself would be asked.
+        # What stands under `edge` in the pillar, once somebody starts it: without, nobody is to ask Fastly itself.
         self.edge: dict[str, Any] | None = None
         self.hosts = {name: self._host(name) for name in ADDRESSES}
 

@@ -411,9 +411,10 @@ def test_a_terminal_that_goes_away_takes_everything_back(
     assert "a signal asked for the end" in last["aborting"], "the run itself did, and no guard"
 
 
-# What a shell of SSH is to a command: it has a terminal of its own.
+# What a shell of SSH is to a command: it has a terminal of its own, and hears of its end (not so a child of nohup).
 _AT_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
 

@@ -141,6 +141,7 @@ def standing_prepared(
     replica.run(
         "STOP SLAVE; SET GLOBAL slave_parallel_threads = 0; SET GLOBAL slave_parallel_mode = DEFAULT; START SLAVE"
     )
+    until(lambda: replica.channels()[0]["Slave_IO_Running"] == "Yes")
 
 
 def prepared(job: Path) -> int:

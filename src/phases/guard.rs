@@ -107,12 +107,12 @@ async fn take_over(process: i32, servers: &Servers, settings: &Settings, outside
                     return Ok(Some(report));
                 }
                 run = Some(report.run);
+                tried_in_sight = true;
             }
             // Whoever holds it may see as little.
             Err(Error::HeldByAnother(_)) if run.is_some() => {}
             Err(error) => return Err(error),
         }
-        tried_in_sight = true;
         loop {
             tokio::time::sleep(AGAIN).await;
             if finished(run.as_deref(), settings) {

@@ -64,8 +64,9 @@ impl Trees {
             ("ADD", word(how == Pass::Add)),
         ];
         push.extend(way);
-        // Whoever pushes waits until the other listens.
-        try_join(takes.begin(permit, &take, &theirs), pushes.begin(permit, &push, &ours)).await?;
+        // Whoever pushes finds it listening.
+        takes.begin(permit, &take, &theirs).await?;
+        pushes.begin(permit, &push, &ours).await?;
         let ended = loop {
             let there = tokio::select! {
                 there = pushes.standing(Some(LOOK)) => there?,

@@ -273,6 +273,24 @@ def test_names_that_mean_something_else_on_the_other_side_block(fresh_chain: Cha
         assert has(findings(fresh_chain.pillar()), "new-db1", 'lower_case_table_names is "1"', True)
 
 
+def test_another_zone_of_the_system_is_told_where_the_server_goes_by_it(
+    fresh_chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, pillar = fresh_chain.new, fresh_chain.pillar()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    new.restart()
+    fresh_chain.wait_replicating()
+    try:
+        assert has(findings(pillar), "new-db1", 'system_time_zone is "JST"', blocking=False)
+        for server in (fresh_chain.old, new):
+            server.run("SET GLOBAL time_zone='+00:00'")
+        assert findings(pillar) == [], "nobody goes by it"
+    finally:
+        monkeypatch.undo()
+        fresh_chain.old.run("SET GLOBAL time_zone=SYSTEM")
+        new.restart()
+
+
 def test_a_scheduler_that_could_not_take_over_blocks(fresh_chain: Chain) -> None:
     """DISABLED cannot be changed while the server runs."""
     fresh_chain.old.run("SET GLOBAL event_scheduler=ON")

@@ -9,15 +9,10 @@ use std::rc::Rc;
 /// What changes the meaning of stored data where it differs.
 const MEANING: [&str; 1] = ["lower_case_table_names"];
 /// What changes how statements are read and answered.
-const MANNER: [&str; 6] = [
-    "sql_mode",
-    "character_set_server",
-    "collation_server",
-    "time_zone",
-    // What the other is where it says SYSTEM.
-    "system_time_zone",
-    "transaction_isolation",
-];
+const MANNER: [&str; 6] =
+    ["sql_mode", "character_set_server", "collation_server", "time_zone", SYSTEM_TIME_ZONE, "transaction_isolation"];
+/// What `time_zone` is where it says SYSTEM; of no account where it does not.
+const SYSTEM_TIME_ZONE: &str = "system_time_zone";
 /// What the target should have no less of.
 const SIZE: [&str; 3] = ["max_allowed_packet", "max_connections", "innodb_buffer_pool_size"];
 const RETENTION: &str = "binlog_expire_logs_seconds";
@@ -39,7 +34,8 @@ impl Topic for Likeness {
         let (Ok(from), Ok(to)) = (self.from.variables(&names).await, self.to.variables(&names).await) else {
             return Ok(notes.findings);
         };
-        for name in MEANING.iter().chain(&MANNER) {
+        let by_system = from.get("time_zone").is_some_and(|zone| zone == "SYSTEM");
+        for name in MEANING.iter().chain(&MANNER).filter(|name| **name != SYSTEM_TIME_ZONE || by_system) {
             let (Some(theirs), Some(ours)) = (from.get(*name), to.get(*name)) else { continue };
             if theirs != ours {
                 let what = format!("{name} is {ours:?}, and {theirs:?} on {}", self.from.name);
